@@ -1,0 +1,405 @@
+"""What we owe to the phone network.
+
+    enqueue ─> QUEUED ─claim─> CLAIMED ─accepted─> SENT ─receipts─> DELIVERED | FAILED | EXPIRED | UNKNOWN
+                 │  ^             │ └── refused for good ─> FAILED
+                 │  └─ put back ──┤     (throttled, link lost before it was written: the attempt does not count)
+                 │                └── lease over: unknown whether it left; the kind's resend rule decides
+                 └─ STOP ─> CANCELLED        └ too late ─> EXPIRED
+
+Every statement works on a whole batch over arrays (unnest); one round trip serves hundreds of messages.
+Repeats: a claim is taken once (SKIP LOCKED and the state); an answer or a receipt that comes twice changes nothing
+the second time (segment's primary key, done_at is null).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.orm import Session
+
+from addressbook.numbers import route_of
+from addressbook.service import collect, ring, service_of
+
+LEASE_S = 90.0  # longer than a response time-out (60 s): a lease that ends means that its holder died
+QUEUE_CLAIM_MAX = 5_000
+PARKED_RECEIPT_KEPT_S = 3_600.0
+
+
+class State(IntEnum):
+    QUEUED = 0
+    CLAIMED = 1
+    SENT = 2
+    DELIVERED = 3
+    FAILED = 4
+    EXPIRED = 5
+    CANCELLED = 6
+    UNKNOWN = 7
+
+
+class Kind(IntEnum):
+    OTP = 0
+    USSD = 1
+    REPLY = 2
+    NOTICE = 3
+    PUSH = 4
+    GROUP = 5
+    INVITATION = 6
+    CAMPAIGN = 7
+
+
+class Encoding(IntEnum):
+    TEXT = 0  # body is UTF-8 text
+    BINARY = 1  # body is a UDH with its length octet, then 8-bit data
+
+
+class Rule(NamedTuple):
+    """How a kind is carried. A lower priority number goes first."""
+
+    priority: int
+    validity_s: int
+    resend: bool  # once more when it is unknown whether it left
+
+
+# The one table of kinds. A code is never sent twice: two codes confuse, and a stale one opens a door (S2).
+RULES: dict[Kind, Rule] = {
+    Kind.OTP: Rule(priority=0, validity_s=600, resend=False),
+    Kind.USSD: Rule(priority=1, validity_s=60, resend=False),
+    Kind.REPLY: Rule(priority=2, validity_s=3_600, resend=True),
+    Kind.NOTICE: Rule(priority=3, validity_s=86_400, resend=True),
+    Kind.PUSH: Rule(priority=4, validity_s=259_200, resend=True),
+    Kind.GROUP: Rule(priority=5, validity_s=86_400, resend=True),
+    Kind.INVITATION: Rule(priority=6, validity_s=172_800, resend=True),
+    Kind.CAMPAIGN: Rule(priority=7, validity_s=86_400, resend=True),
+}
+_RESENT = [int(kind) for kind, rule in RULES.items() if rule.resend]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to enqueue. number is E.164 with "+", or a short code; validity_s None: the kind's own."""
+
+    number: str
+    body: bytes
+    kind: Kind
+    trace: str
+    encoding: Encoding = Encoding.TEXT
+    sender: str | None = None
+    client_ref: str | None = None
+    token_id: int | None = None
+    push_id: int | None = None
+    validity_s: int | None = None
+    segments: int = 0
+
+
+def send(db: Session, to: str, words: str, kind: Kind, trace: str, *, push_id: int | None = None) -> None:
+    """Owe one text; it is written with all others of this transaction just before the commit."""
+    collect(db, enqueue, Outgoing(to, words.encode(), kind, trace, push_id=push_id))
+
+
+_ENQUEUE = text("""
+    insert into outbox (kind, priority, state, segments, encoding, route, number, number_digest, sender, body,
+                        valid_until, push_id, token_id, client_ref, trace, error, finished_at)
+    select m.kind, m.priority, case when s.number_digest is null then 0 else 6 end, m.segments, m.encoding,
+           m.route, m.number, m.digest, m.sender, m.body, now() + make_interval(secs => m.validity_s),
+           m.push_id, m.token_id, m.client_ref, m.trace,
+           case when s.number_digest is null then null else 'the number said STOP' end,
+           case when s.number_digest is null then null else now() end
+      from unnest(cast(:kind as smallint[]), cast(:priority as smallint[]), cast(:segments as smallint[]),
+                  cast(:encoding as smallint[]), cast(:route as text[]), cast(:number as bytea[]),
+                  cast(:digest as bytea[]), cast(:sender as text[]), cast(:body as bytea[]),
+                  cast(:validity_s as int[]), cast(:push_id as bigint[]), cast(:token_id as bigint[]),
+                  cast(:client_ref as text[]), cast(:trace as text[])) with ordinality
+           as m(kind, priority, segments, encoding, route, number, digest, sender, body, validity_s, push_id,
+                token_id, client_ref, trace, place)
+      left join stopped s on s.number_digest = m.digest
+     order by m.place
+    returning id""")
+
+
+def enqueue(db: Session, messages: Sequence[Outgoing]) -> list[int]:
+    """Owe all of them, in one statement; their ids in order. A number that said STOP gets CANCELLED at once."""
+    if not messages:
+        return []
+    service = service_of(db)
+    keys, routes = service.keys, service.routes
+    seal, digest = keys.seal, keys.number_digest
+    rows = [
+        (
+            m.kind.value, (rule := RULES[m.kind]).priority, m.segments, m.encoding.value, route_of(m.number, routes),
+            seal(b"number", m.number.encode()), digest(m.number), m.sender, seal(b"text", m.body),
+            rule.validity_s if m.validity_s is None else m.validity_s, m.push_id, m.token_id, m.client_ref, m.trace,
+        )
+        for m in messages
+    ]  # fmt: skip
+    columns = (
+        "kind", "priority", "segments", "encoding", "route", "number", "digest", "sender", "body", "validity_s",
+        "push_id", "token_id", "client_ref", "trace",
+    )  # fmt: skip
+    values = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+    ids = sorted(db.execute(_ENQUEUE, values).scalars())  # the sequence counts in the order of `place`
+    ring(db, "outbox")
+    return ids
+
+
+_CANCEL = text("""
+    update outbox set state = 6, finished_at = now(), error = 'the number said STOP'
+     where number_digest = :digest and state = 0""")
+
+
+def cancel_for(db: Session, number_digest: bytes) -> int:
+    """Cancel everything that waits for this number; how many. What is already claimed is checked at the claim."""
+    return _count(db, _CANCEL, digest=number_digest)
+
+
+class Claimed(NamedTuple):
+    """A message that is ours to send until lease_until; number and body still sealed."""
+
+    id: int
+    kind: int
+    attempts: int
+    encoding: int
+    number: bytes
+    sender: str | None
+    body: bytes
+    valid_until: datetime
+    trace: str
+    refused: bool  # said STOP, or too late: already finished, not to be sent
+
+
+# The routes that have something waiting are found by hopping over the index (a loose index scan), then the best of
+# each; so a million rows that wait for a dead link cost a claim for another link nothing.
+_CLAIM = text("""
+    with recursive waiting as (
+        (select route from outbox where state = 0 order by route limit 1)
+        union all
+        select (select o.route from outbox o where o.state = 0 and o.route > w.route order by o.route limit 1)
+          from waiting w where w.route is not null
+    ), best as (
+        select c.id
+          from waiting w
+         cross join lateral (
+               select o.id, o.priority from outbox o
+                where o.state = 0 and o.route = w.route and o.due_at <= now()
+                order by o.priority, o.id limit :count) c
+         where w.route is not null
+           and (w.route = any(cast(:routes as text[])) or (:any_route and w.route <> all(cast(:others as text[]))))
+         order by c.priority, c.id limit :count
+    ), picked as (
+        select o.id, s.number_digest is not null as stopped
+          from outbox o left join stopped s using (number_digest)
+         where o.id in (select id from best) and o.state = 0
+           for update of o skip locked
+    )
+    update outbox o
+       set state = case when p.stopped then 6 when o.valid_until <= now() then 5 else 1 end,
+           attempts = o.attempts + 1,
+           lease_until = case when p.stopped or o.valid_until <= now() then null
+                              else now() + make_interval(secs => :lease_s) end,
+           error = case when p.stopped then 'the number said STOP' when o.valid_until <= now() then 'too late' end,
+           finished_at = case when p.stopped or o.valid_until <= now() then now() end
+      from picked p
+     where o.id = p.id
+    returning o.id, o.kind, o.attempts, o.encoding, o.number, o.sender, o.body, o.valid_until, o.trace, o.state <> 1""")
+
+
+def claim(
+    db: Session, count: int, *, routes: Sequence[str] = (), any_route: bool = True, others: Sequence[str] = ()
+) -> list[Claimed]:
+    """Take up to `count` due messages of these routes (or of any but `others`), the most urgent first."""
+    rows = db.execute(
+        _CLAIM,
+        {
+            "count": min(count, QUEUE_CLAIM_MAX), "routes": list(routes), "others": list(others),
+            "any_route": any_route, "lease_s": LEASE_S,
+        },
+    )  # fmt: skip
+    return sorted((Claimed._make(row) for row in rows), key=lambda row: (RULES[Kind(row.kind)].priority, row.id))
+
+
+class Accepted(NamedTuple):
+    """One submit_sm was accepted. message_id is canonical (receipts.py), or None if the link's ids are useless."""
+
+    outbox_id: int
+    number: int
+    attempt: int
+    total: int
+    message_id: str | None
+
+
+class Ended(NamedTuple):
+    """A message is through with submitting: SENT, FAILED, UNKNOWN …, with the reason where it is bad."""
+
+    outbox_id: int
+    state: State
+    error: str | None
+
+
+_SEGMENTS = text("""
+    insert into segment (outbox_id, number, attempt, total, link, message_id, state)
+    select s.outbox_id, s.number, s.attempt, s.total, :link, s.message_id, 2
+      from unnest(cast(:outbox_id as bigint[]), cast(:number as smallint[]), cast(:attempt as smallint[]),
+                  cast(:total as smallint[]), cast(:message_id as text[]))
+           as s(outbox_id, number, attempt, total, message_id)
+        on conflict (outbox_id, number, attempt) do nothing""")
+
+_SENT = text("""
+    update outbox set state = 2, lease_until = null where id = any(cast(:ids as bigint[])) and state in (1, 7)""")
+
+_ENDED = text("""
+    update outbox o set state = e.state, lease_until = null, error = e.error, finished_at = now()
+      from unnest(cast(:ids as bigint[]), cast(:state as smallint[]), cast(:error as text[])) as e(id, state, error)
+     where o.id = e.id and o.state in (1, 2)""")
+
+
+def record_accepted(db: Session, link: str, accepted: Sequence[Accepted], sent: Sequence[int]) -> None:
+    """Write down the ids that the carrier gave, and which messages are now out whole."""
+    if accepted:
+        outbox_id, number, attempt, total, message_id = map(list, zip(*accepted, strict=True))
+        db.execute(_SEGMENTS, {"outbox_id": outbox_id, "number": number, "attempt": attempt, "total": total,
+                               "message_id": message_id, "link": link})  # fmt: skip
+    if sent:
+        db.execute(_SENT, {"ids": list(sent)})
+
+
+def record_ended(db: Session, ended: Sequence[Ended]) -> None:
+    """Write down messages that will not be sent, or whose fate is not known."""
+    if ended:
+        ids, states, errors = map(list, zip(*ended, strict=True))
+        db.execute(_ENDED, {"ids": ids, "state": [int(state) for state in states], "error": errors})
+
+
+_PUT_BACK = text("""
+    update outbox set state = 0, attempts = greatest(attempts - 1, 0), lease_until = null,
+           due_at = now() + make_interval(secs => :delay_s)
+     where id = any(cast(:ids as bigint[])) and state = 1""")
+
+
+def put_back(db: Session, ids: Sequence[int], delay_s: float = 0.0) -> None:
+    """Nothing of these was sent (throttled, link lost before writing): queue them again, the attempt not counted."""
+    if ids:
+        db.execute(_PUT_BACK, {"ids": list(ids), "delay_s": delay_s})
+        ring(db, "outbox")
+
+
+class Receipt(NamedTuple):
+    """What a carrier said of one segment."""
+
+    message_id: str
+    state: State
+    error: str | None
+
+
+_RECEIPTS = text("""
+    with r as (
+        select distinct on (message_id) message_id, state, error
+          from unnest(cast(:message_id as text[]), cast(:state as smallint[]), cast(:error as text[]))
+               with ordinality as r(message_id, state, error, place)
+         order by message_id, place desc
+    ), hit as (
+        update segment s set state = r.state, error = r.error, done_at = now()
+          from r
+         where s.link = :link and s.message_id = r.message_id and s.done_at is null
+        returning s.outbox_id, s.total, r.state, r.error
+    ), single as (
+        update outbox o set state = h.state, error = h.error, finished_at = now(), lease_until = null
+          from hit h
+         where h.total = 1 and o.id = h.outbox_id and o.state in (1, 2, 7)
+    )
+    select h.outbox_id from hit h where h.total > 1""")
+
+_MISSED = text("""
+    select r.message_id from unnest(cast(:message_id as text[])) as r(message_id)
+     where not exists (select from segment s where s.link = :link and s.message_id = r.message_id)""")
+
+# A long message is delivered when each of its parts is, of whichever attempt; it fails with the first that fails.
+_WHOLE = text("""
+    update outbox o
+       set state = w.state, finished_at = now(), lease_until = null,
+           error = case when w.state <> 3 then 'a part was not delivered' end
+      from (select outbox_id,
+                   case when bool_or(state in (4, 5)) then 4 else 3 end as state
+              from segment where outbox_id = any(cast(:ids as bigint[]))
+             group by outbox_id, total
+            having bool_or(state in (4, 5)) or count(distinct number) filter (where state = 3) = total) w
+     where o.id = w.outbox_id and o.state in (1, 2, 7)""")
+
+
+def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list[str]:
+    """Match final receipts to segments; the ids that named no segment (yet) are returned, to be parked."""
+    if not receipts:
+        return []
+    message_ids = [receipt.message_id for receipt in receipts]
+    long_messages = db.execute(
+        _RECEIPTS,
+        {"link": link, "message_id": message_ids, "state": [int(receipt.state) for receipt in receipts],
+         "error": [receipt.error for receipt in receipts]},
+    ).scalars().all()  # fmt: skip
+    if long_messages:
+        db.execute(_WHOLE, {"ids": sorted(set(long_messages))})
+    return list(db.execute(_MISSED, {"link": link, "message_id": message_ids}).scalars())
+
+
+_PARK = text("""
+    insert into parked_receipt (link, message_id, state, error)
+    select :link, r.message_id, r.state, r.error
+      from unnest(cast(:message_id as text[]), cast(:state as smallint[]), cast(:error as text[]))
+           as r(message_id, state, error)""")
+
+_UNPARK = text("""
+    delete from parked_receipt p using segment s
+     where p.link = :link and s.link = p.link and s.message_id = p.message_id
+    returning p.message_id, p.state, p.error""")
+
+
+def park(db: Session, link: str, receipts: Sequence[Receipt]) -> None:
+    """Keep receipts that came before the answer to their submit_sm was recorded."""
+    if receipts:
+        db.execute(
+            _PARK,
+            {"link": link, "message_id": [r.message_id for r in receipts], "state": [int(r.state) for r in receipts],
+             "error": [r.error for r in receipts]},
+        )  # fmt: skip
+
+
+def match_parked(db: Session, link: str) -> int:
+    """Match what was parked on this link with what has been recorded since; how many matched."""
+    found = [Receipt(row[0], State(row[1]), row[2]) for row in db.execute(_UNPARK, {"link": link})]
+    record_receipts(db, link, found)
+    return len(found)
+
+
+_LEASES_OVER = text("""
+    update outbox
+       set state = case when kind = any(cast(:resent as smallint[])) and attempts < 2 then 0 else 7 end,
+           finished_at = case when kind = any(cast(:resent as smallint[])) and attempts < 2 then null else now() end,
+           error = 'unknown whether it was sent', lease_until = null
+     where state = 1 and lease_until < now()
+    returning state""")
+
+_FORGOTTEN = text("""
+    update outbox set state = 7, finished_at = now(), error = 'no receipt came'
+     where id in (select id from outbox
+                   where state = 2 and valid_until + interval '1 hour' < now() limit 5000 for update skip locked)""")
+
+_PARKED_TOO_LONG = text("delete from parked_receipt where received_at < now() - make_interval(secs => :kept_s)")
+
+
+def sweep(db: Session) -> int:
+    """Set right what a crash or a silent carrier left: leases that ended, messages without a receipt."""
+    freed = db.execute(_LEASES_OVER, {"resent": _RESENT}).scalars().all()
+    if State.QUEUED in freed:
+        ring(db, "outbox")
+    return len(freed) + _count(db, _FORGOTTEN) + _count(db, _PARKED_TOO_LONG, kept_s=PARKED_RECEIPT_KEPT_S)
+
+
+def waiting(db: Session) -> int:
+    """How many messages are due and not yet claimed."""
+    return int(db.execute(text("select count(*) from outbox where state = 0")).scalar_one())
+
+
+def _count(db: Session, statement: TextClause, **values: Any) -> int:
+    result: Any = db.execute(statement, values)
+    return int(result.rowcount)
