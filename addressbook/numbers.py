@@ -1,0 +1,168 @@
+"""What a person wrote as a number -> E.164. The only file that knows phonenumbers.
+
+A number without a country code belongs to the region of the person who wrote it and must exist in that region's
+numbering plan, which catches a digit too few or too many. With a country code it need only be possible there: plans
+grow faster than the tables of a library. Three to six digits are a short code and stay as they are dialled.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import phonenumbers
+from phonenumbers import PhoneNumberFormat, ValidationResult
+
+from addressbook.errors import Refused
+
+SHORT_CODE_DIGITS = range(3, 7)
+E164_DIGITS_MAX = 15  # ITU-T E.164, 6.1
+_RAW_CHARACTERS_MAX = 60  # a number with every separator people use is shorter; more is not looked at
+_SHOWN_CHARACTERS_MAX = 24  # of what was written, in the refusal
+_FULL_NUMBER_DIGITS = 7  # two pieces of at least so many digits are two numbers
+_CACHED = 16_384
+
+_PLAIN = re.compile(r"\+?[0-9]+").fullmatch
+_E164 = re.compile(r"\+[1-9][0-9]{4,14}").fullmatch
+_BETWEEN_NUMBERS = re.compile(r"[,;/|&\n、，；]|\S\s*\+")
+_DROPPED = frozenset({"Cf", "Zs", "Zl", "Zp", "Pd", "Cc"})  # format marks, spaces, dashes, controls
+_DROPPED_TOO = "().[]·•_'"
+_POSSIBLE_FROM_ABROAD = frozenset({ValidationResult.IS_POSSIBLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """e164 is what is stored and found; for a short code the digits as dialled, with country_code 0."""
+
+    e164: str
+    region: str  # ISO 3166-1; of a short code the region of the person who wrote it
+    country_code: int
+    short: bool
+
+
+def parse(raw: str, region: str) -> Number:
+    """Read one number as a person of this region wrote it. Raises Refused with words that say what is wrong."""
+    if len(raw) > _RAW_CHARACTERS_MAX:
+        raise Refused("That is too long for a number.")
+    return _parse(raw, region)
+
+
+@lru_cache(maxsize=_CACHED)
+def _parse(raw: str, region: str) -> Number:
+    digits = _digits(raw)
+    if digits[0] != "+" and len(digits) in SHORT_CODE_DIGITS:
+        return Number(digits, region, 0, short=True)
+    if digits.startswith("00") and not digits.startswith("000"):
+        digits = "+" + digits[2:]
+    abroad = digits[0] == "+"
+    shown = _shown(raw)
+    if len(digits) - abroad < SHORT_CODE_DIGITS.start:
+        raise Refused("{number} is too short for a number.", number=shown)
+    if len(digits) - abroad > E164_DIGITS_MAX:
+        raise Refused("{number} is too long for one number.", number=shown)
+    try:
+        number = phonenumbers.parse(digits, region)
+    except phonenumbers.NumberParseException:
+        raise Refused("{number} is no number that can be called. Check the digits.", number=shown) from None
+    if abroad and phonenumbers.is_possible_number_with_reason(number) not in _POSSIBLE_FROM_ABROAD:
+        raise Refused("{number} is no number that can be called. Check the digits.", number=shown)
+    if not abroad and not phonenumbers.is_valid_number(number):
+        raise Refused(
+            "{number} is no number in your country. Check the digits, or write + and the country code first.",
+            number=shown,
+        )
+    e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    return Number(e164, region_of(e164) or region, number.country_code or 0, short=False)
+
+
+def _digits(raw: str) -> str:
+    """The digits, with "+" before them if it was written; any script's digits, any spaces and dashes."""
+    if _PLAIN(raw):
+        return raw
+    if not raw.strip():
+        raise Refused("The number is missing.")
+    if _BETWEEN_NUMBERS.search(raw):
+        raise Refused("One number at a time, please: {number}", number=_shown(raw))
+    kept = []
+    for character in unicodedata.normalize("NFKC", raw):
+        digit = unicodedata.decimal(character, -1)
+        if digit >= 0:
+            kept.append(str(digit))
+        elif unicodedata.category(character) not in _DROPPED and character not in _DROPPED_TOO:
+            kept.append(character)
+    digits = "".join(kept)
+    if not _PLAIN(digits):
+        raise Refused("A number has only digits: {number}", number=_shown(raw))
+    if len(digits) > E164_DIGITS_MAX and sum(len(piece) >= _FULL_NUMBER_DIGITS for piece in raw.split()) > 1:
+        raise Refused("One number at a time, please: {number}", number=_shown(raw))
+    return digits
+
+
+def _shown(raw: str) -> str:
+    text = "".join(character for character in raw if character.isprintable()).strip()
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX else text[:_SHOWN_CHARACTERS_MAX] + "..."
+
+
+def is_e164(text: str) -> bool:
+    """Whether a sender from the network is a person's number: not a short code, not a name, so it may be answered."""
+    return _E164(text) is not None
+
+
+def country_code_of(e164: str) -> str:
+    """Its digits, or "" for a short code or a code that no country has."""
+    if e164[:1] != "+":
+        return ""
+    for length in (1, 2, 3):  # ITU-T E.164, 6.2.1: codes are prefix-free
+        if int(e164[1 : 1 + length] or 0) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            return e164[1 : 1 + length]
+    return ""
+
+
+@lru_cache(maxsize=_CACHED)
+def region_of(e164: str) -> str | None:
+    """ISO 3166-1, or None if the numbering plan does not say."""
+    code = country_code_of(e164)
+    if not code:
+        return None
+    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(code)]
+    if len(regions) == 1:
+        return regions[0] if len(regions[0]) == 2 else None  # "001": no country
+    region = phonenumbers.region_code_for_number(phonenumbers.parse(e164)) if _E164(e164) else None
+    return region or regions[0]  # an unassigned number of a shared code: its main country
+
+
+def route_of(e164: str, routes: tuple[str, ...]) -> str:
+    """By what a link claims it: the longest of these prefixes (digits), else the country code; a short code: ""."""
+    if e164[:1] != "+":
+        return ""
+    for prefix in _longest_first(routes):
+        if e164.startswith(prefix, 1):
+            return prefix
+    return country_code_of(e164)
+
+
+@lru_cache(maxsize=8)
+def _longest_first(routes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(routes), key=len, reverse=True))
+
+
+def mask(number: str) -> str:
+    """For logs: enough to tell two apart in a support call, too little to call anyone."""
+    return f"{number[:6]}…{number[-2:]}" if len(number) > 10 else f"{number[:2]}…"
+
+
+@lru_cache(maxsize=_CACHED)
+def display(number: str, region: str) -> str:
+    """As a person of this region dials it: the national form at home, E.164 for abroad, without spaces."""
+    if number[:1] != "+" or region_of(number) != region:
+        return number
+    national = phonenumbers.format_number(phonenumbers.parse(number), PhoneNumberFormat.NATIONAL)
+    digits = "".join(filter(str.isdigit, national))
+    return digits if digits and _back(digits, region) == number else number
+
+
+def _back(digits: str, region: str) -> str | None:
+    try:
+        return parse(digits, region).e164
+    except Refused:
+        return None  # the national form would not be understood if sent back to us
