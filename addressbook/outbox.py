@@ -25,6 +25,7 @@ from addressbook.service import collect, ring, service_of
 
 LEASE_S = 90.0  # longer than a response time-out (60 s): a lease that ends means that its holder died
 QUEUE_CLAIM_MAX = 5_000
+ATTEMPTS_MAX = 2  # the first, and one more for kinds that may be resent
 PARKED_RECEIPT_KEPT_S = 3_600.0
 
 
@@ -195,7 +196,7 @@ _CLAIM = text("""
     )
     update outbox o
        set state = case when p.stopped then 6 when o.valid_until <= now() then 5 else 1 end,
-           attempts = o.attempts + 1,
+           attempts = o.attempts + 1, link = :link,
            lease_until = case when p.stopped or o.valid_until <= now() then null
                               else now() + make_interval(secs => :lease_s) end,
            error = case when p.stopped then 'the number said STOP' when o.valid_until <= now() then 'too late' end,
@@ -206,14 +207,20 @@ _CLAIM = text("""
 
 
 def claim(
-    db: Session, count: int, *, routes: Sequence[str] = (), any_route: bool = True, others: Sequence[str] = ()
+    db: Session,
+    link: str,
+    count: int,
+    *,
+    routes: Sequence[str] = (),
+    any_route: bool = True,
+    others: Sequence[str] = (),
 ) -> list[Claimed]:
     """Take up to `count` due messages of these routes (or of any but `others`), the most urgent first."""
     rows = db.execute(
         _CLAIM,
         {
             "count": min(count, QUEUE_CLAIM_MAX), "routes": list(routes), "others": list(others),
-            "any_route": any_route, "lease_s": LEASE_S,
+            "any_route": any_route, "lease_s": LEASE_S, "link": link,
         },
     )  # fmt: skip
     return sorted((Claimed._make(row) for row in rows), key=lambda row: (RULES[Kind(row.kind)].priority, row.id))
@@ -272,15 +279,15 @@ def record_ended(db: Session, ended: Sequence[Ended]) -> None:
 
 
 _PUT_BACK = text("""
-    update outbox set state = 0, attempts = greatest(attempts - 1, 0), lease_until = null,
+    update outbox set state = 0, attempts = greatest(attempts - :uncounted, 0), lease_until = null,
            due_at = now() + make_interval(secs => :delay_s)
      where id = any(cast(:ids as bigint[])) and state = 1""")
 
 
-def put_back(db: Session, ids: Sequence[int], delay_s: float = 0.0) -> None:
-    """Nothing of these was sent (throttled, link lost before writing): queue them again, the attempt not counted."""
+def put_back(db: Session, ids: Sequence[int], delay_s: float = 0.0, *, attempt_counts: bool = False) -> None:
+    """Queue these again. The attempt does not count if nothing of them was sent (throttled, or never written)."""
     if ids:
-        db.execute(_PUT_BACK, {"ids": list(ids), "delay_s": delay_s})
+        db.execute(_PUT_BACK, {"ids": list(ids), "delay_s": delay_s, "uncounted": int(not attempt_counts)})
         ring(db, "outbox")
 
 
@@ -373,11 +380,24 @@ def match_parked(db: Session, link: str) -> int:
 
 _LEASES_OVER = text("""
     update outbox
-       set state = case when kind = any(cast(:resent as smallint[])) and attempts < 2 then 0 else 7 end,
-           finished_at = case when kind = any(cast(:resent as smallint[])) and attempts < 2 then null else now() end,
+       set state = case when kind = any(cast(:resent as smallint[])) and attempts < :attempts then 0 else 7 end,
+           finished_at = case when kind = any(cast(:resent as smallint[])) and attempts < :attempts then null
+                              else now() end,
            error = 'unknown whether it was sent', lease_until = null
-     where state = 1 and lease_until < now()
+     where state = 1 and (lease_until < now() or link = :link)
     returning state""")
+
+
+def end_leases(db: Session, link: str | None = None) -> int:
+    """Let the resend rule decide over claims whose holder died: all that ran out, and all that `link` held.
+
+    Who has just become the only owner of a link knows that every claim of that link is an orphan.
+    """
+    freed = db.execute(_LEASES_OVER, {"resent": _RESENT, "link": link, "attempts": ATTEMPTS_MAX}).scalars().all()
+    if State.QUEUED in freed:
+        ring(db, "outbox")
+    return len(freed)
+
 
 _FORGOTTEN = text("""
     update outbox set state = 7, finished_at = now(), error = 'no receipt came'
@@ -388,11 +408,8 @@ _PARKED_TOO_LONG = text("delete from parked_receipt where received_at < now() - 
 
 
 def sweep(db: Session) -> int:
-    """Set right what a crash or a silent carrier left: leases that ended, messages without a receipt."""
-    freed = db.execute(_LEASES_OVER, {"resent": _RESENT}).scalars().all()
-    if State.QUEUED in freed:
-        ring(db, "outbox")
-    return len(freed) + _count(db, _FORGOTTEN) + _count(db, _PARKED_TOO_LONG, kept_s=PARKED_RECEIPT_KEPT_S)
+    """Set right what a crash or a silent carrier left; how many rows."""
+    return end_leases(db) + _count(db, _FORGOTTEN) + _count(db, _PARKED_TOO_LONG, kept_s=PARKED_RECEIPT_KEPT_S)
 
 
 def waiting(db: Session) -> int:

@@ -301,6 +301,7 @@ class Outbox(Table):
     due_at: Mapped[Now]
     valid_until: Mapped[Moment]
     lease_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    link: Mapped[str | None] = mapped_column(String(40))  # whose bind claimed it last
     created_at: Mapped[Now]
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     push_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -383,8 +384,9 @@ class InboxPart(Table):
     sender: Mapped[Number]
     receiver: Mapped[str] = mapped_column(String(21))
     data_coding: Mapped[Code]
-    shifts: Mapped[Code]  # national language tables: locking << 8 | single
+    udh: Mapped[bytes] = mapped_column(LargeBinary)  # names the national language tables; nothing personal
     body: Mapped[bytes] = mapped_column(SealedBytes("text"))  # octets; joined first, decoded then
+    trace: Mapped[Word]
     received_at: Mapped[Now]
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from addressbook.sealed import KeyRing
 
-Writer = Callable[[Session, list[Any]], None]
+Writer = Callable[[Session, list[Any]], object]
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ def upgrade() -> None:
     sa.Column('sender', sa.LargeBinary(), nullable=False),
     sa.Column('receiver', sa.String(length=21), nullable=False),
     sa.Column('data_coding', sa.SmallInteger(), nullable=False),
-    sa.Column('shifts', sa.SmallInteger(), nullable=False),
+    sa.Column('udh', sa.LargeBinary(), nullable=False),
     sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.Column('trace', sa.String(length=40), nullable=False),
     sa.Column('received_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.PrimaryKeyConstraint('set_key', 'number', name=op.f('inbox_part_pkey'))
     )
@@ -111,6 +112,7 @@ def upgrade() -> None:
     sa.Column('due_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('valid_until', sa.DateTime(timezone=True), nullable=False),
     sa.Column('lease_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('link', sa.String(length=40), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('push_id', sa.BigInteger(), nullable=True),
