@@ -37,7 +37,7 @@ class Unreadable(ValueError):
 class Header:
     """The elements of a user data header that a basic phone acts upon (3GPP TS 23.040, 9.2.3.24)."""
 
-    reference: tuple[int, int] | None = None  # size in bits and number
+    reference: tuple[str, int] | None = None  # its kind and number
     total: int = 1
     number: int = 1
     port: int | None = None
@@ -65,7 +65,7 @@ def read_header(user_data: bytes) -> Header:
             number, total, part = value[:3]
             if not 1 <= part <= total:
                 raise Unreadable(f"part {part} of {total}")
-            found |= {"reference": (16 if tag else 8, number), "total": total, "number": part}
+            found |= {"reference": ("16-bit" if tag else "8-bit", number), "total": total, "number": part}
         elif tag in (0x04, 0x05) and isinstance(value, list):
             found["port"] = value[0]
         elif tag in (0x24, 0x25) and isinstance(value, bytes) and value:
