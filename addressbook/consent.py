@@ -30,7 +30,8 @@ WORDS_CHARACTERS_MAX = 320  # of the text that said it; two parts of a long one 
 def record(db: Session, number: str, purpose: str, *, yes: bool, words: str, channel: str, trace: str) -> None:
     """Add one answer to the ledger. Purposes: "membership", "invitation", "everything"."""
     answer = "yes" if yes else "no"
-    collect(db, _write_answers, (number, purpose, answer, words[:WORDS_CHARACTERS_MAX], channel, trace))
+    kept = words[:WORDS_CHARACTERS_MAX].encode(errors="replace").decode()
+    collect(db, _write_answers, (number, purpose, answer, kept, channel, trace))
 
 
 def _write_answers(db: Session, answers: Sequence[tuple[str, str, str, str, str, str]]) -> None:

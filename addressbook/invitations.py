@@ -119,11 +119,12 @@ _SEND = text("""
     returning i.state""")
 
 
-def send_draft(db: Session, inviter: Person, by: By, in_language: InLanguage) -> Draft | None:
+def send_draft(db: Session, inviter_id: int, by: By, in_language: InLanguage) -> Draft | None:
     """The inviter said yes to the draft's words: send them, unless the number is not to be invited. None: no draft.
 
-    Raises Refused where a limit was reached since the draft. The inviter must be locked.
+    Raises Refused where a limit was reached since the draft.
     """
+    inviter = subscribers.get(db, inviter_id, lock=True)
     row = db.execute(_DRAFTED, {"inviter_id": inviter.id}).one_or_none()
     if row is None:
         return None
