@@ -53,7 +53,7 @@ class ReceivedPart:
     total: int
     number: int
     data_coding: int
-    udh: bytes
+    shifts: int  # national language tables: locking << 8 | single
     body: bytes
     trace: str
 
@@ -65,7 +65,7 @@ class PartSet(NamedTuple):
     sender: str
     receiver: str
     data_coding: int
-    udh: bytes
+    shifts: int
     bodies: list[bytes]
     trace: str
 
@@ -119,10 +119,10 @@ def _repeat_of(message: Received) -> str:
 
 
 _STORE_PARTS = text("""
-    insert into inbox_part (set_key, number, total, link, sender, receiver, data_coding, udh, body, trace)
+    insert into inbox_part (set_key, number, total, link, sender, receiver, data_coding, shifts, body, trace)
     select * from unnest(cast(:set_key as bytea[]), cast(:number as smallint[]), cast(:total as smallint[]),
                          cast(:link as text[]), cast(:sender as bytea[]), cast(:receiver as text[]),
-                         cast(:data_coding as smallint[]), cast(:udh as bytea[]), cast(:body as bytea[]),
+                         cast(:data_coding as smallint[]), cast(:shifts as int[]), cast(:body as bytea[]),
                          cast(:trace as text[]))
         on conflict (set_key, number) do nothing""")
 
@@ -130,7 +130,7 @@ _TAKE_COMPLETE = text("""
     delete from inbox_part p
      where p.set_key in (select set_key from inbox_part where set_key = any(cast(:set_keys as bytea[]))
                           group by set_key having count(*) = max(total))
-    returning p.set_key, p.number, p.link, p.sender, p.receiver, p.data_coding, p.udh, p.body, p.trace""")
+    returning p.set_key, p.number, p.link, p.sender, p.receiver, p.data_coding, p.shifts, p.body, p.trace""")
 
 
 def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> list[Received]:
@@ -148,13 +148,13 @@ def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> 
             "sender": [keys.seal(b"number", m.sender.encode()) for _, m in rows],
             "receiver": [m.receiver for _, m in rows],
             "data_coding": [m.data_coding for _, m in rows],
-            "udh": [m.udh for _, m in rows],
+            "shifts": [m.shifts for _, m in rows],
             "body": [keys.seal(b"text", m.body) for _, m in rows],
             "trace": [m.trace for _, m in rows],
         },
     )
     sets: dict[bytes, list[tuple[int, PartSet]]] = {}
-    for set_key, number, link, sender, receiver, data_coding, udh, body, trace in db.execute(
+    for set_key, number, link, sender, receiver, data_coding, shifts, body, trace in db.execute(
         _TAKE_COMPLETE, {"set_keys": sorted(set(set_keys))}
     ):
         part = PartSet(
@@ -162,7 +162,7 @@ def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> 
             keys.open_text(b"number", sender),
             receiver,
             data_coding,
-            bytes(udh),
+            shifts,
             [keys.open(b"text", body)],
             trace,
         )

@@ -24,10 +24,9 @@ _CACHED = 16_384
 
 _PLAIN = re.compile(r"\+?[0-9]+").fullmatch
 _E164 = re.compile(r"\+[1-9][0-9]{4,14}").fullmatch
-_BETWEEN_NUMBERS = re.compile(r"[,;/|&\n、，；]|\S\s*\+")
-_DROPPED = frozenset({"Cf", "Zs", "Zl", "Zp", "Pd", "Cc"})  # format marks, spaces, dashes, controls
-_DROPPED_TOO = "().[]·•_'"
-_POSSIBLE_FROM_ABROAD = frozenset({ValidationResult.IS_POSSIBLE})
+_BETWEEN_NUMBERS = re.compile(r"[,;/|&、，；]|[0-9] *\+ *[0-9]")
+_DROPPED = frozenset({"Cc", "Cf", "Pd"})  # controls, bidi and other invisible marks, dashes
+_BETWEEN_DIGITS = frozenset("().[]·•_'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +63,14 @@ def _parse(raw: str, region: str) -> Number:
         number = phonenumbers.parse(digits, region)
     except phonenumbers.NumberParseException:
         raise Refused("{number} is no number that can be called. Check the digits.", number=shown) from None
-    if abroad and phonenumbers.is_possible_number_with_reason(number) not in _POSSIBLE_FROM_ABROAD:
+    if abroad and phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
         raise Refused("{number} is no number that can be called. Check the digits.", number=shown)
     if not abroad and not phonenumbers.is_valid_number(number):
         raise Refused(
             "{number} is no number in your country. Check the digits, or write + and the country code first.",
             number=shown,
         )
-    e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    e164 = f"+{number.country_code}{phonenumbers.national_significant_number(number)}"
     return Number(e164, region_of(e164) or region, number.country_code or 0, short=False)
 
 
@@ -79,23 +78,28 @@ def _digits(raw: str) -> str:
     """The digits, with "+" before them if it was written; any script's digits, any spaces and dashes."""
     if _PLAIN(raw):
         return raw
-    if not raw.strip():
+    text = "".join(map(_plain, unicodedata.normalize("NFKC", raw))).strip()
+    if not text:
         raise Refused("The number is missing.")
-    if _BETWEEN_NUMBERS.search(raw):
+    if _BETWEEN_NUMBERS.search(text):
         raise Refused("One number at a time, please: {number}", number=_shown(raw))
-    kept = []
-    for character in unicodedata.normalize("NFKC", raw):
-        digit = unicodedata.decimal(character, -1)
-        if digit >= 0:
-            kept.append(str(digit))
-        elif unicodedata.category(character) not in _DROPPED and character not in _DROPPED_TOO:
-            kept.append(character)
-    digits = "".join(kept)
+    digits = text.replace(" ", "")
     if not _PLAIN(digits):
         raise Refused("A number has only digits: {number}", number=_shown(raw))
-    if len(digits) > E164_DIGITS_MAX and sum(len(piece) >= _FULL_NUMBER_DIGITS for piece in raw.split()) > 1:
+    if len(digits) > E164_DIGITS_MAX and sum(len(piece) >= _FULL_NUMBER_DIGITS for piece in text.split()) > 1:
         raise Refused("One number at a time, please: {number}", number=_shown(raw))
     return digits
+
+
+def _plain(character: str) -> str:
+    """ASCII for a digit, a space for any space, nothing for what people put between digits."""
+    if character.isspace():
+        return " "
+    digit = unicodedata.decimal(character, -1)
+    if digit >= 0:
+        return str(digit)
+    dropped = character in _BETWEEN_DIGITS or unicodedata.category(character) in _DROPPED
+    return "" if dropped else character
 
 
 def _shown(raw: str) -> str:
@@ -106,6 +110,31 @@ def _shown(raw: str) -> str:
 def is_e164(text: str) -> bool:
     """Whether a sender from the network is a person's number: not a short code, not a name, so it may be answered."""
     return _E164(text) is not None
+
+
+def is_possible_e164(text: str) -> bool:
+    """Whether this is "+", a country code that exists and as many digits as numbers there have; about 1 µs.
+
+    What `parse` says of the same text, without its 30 µs; for machines, which write numbers in this form.
+    """
+    if _E164(text) is None:
+        return False
+    code = country_code_of(text)
+    return bool(code) and len(text) - 1 - len(code) in _possible_lengths(int(code))
+
+
+@lru_cache(maxsize=512)
+def _possible_lengths(country_code: int) -> frozenset[int]:
+    lengths: set[int] = set()
+    for region in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[country_code]:
+        metadata = (
+            phonenumbers.PhoneMetadata.metadata_for_nongeo_region(country_code)
+            if region == phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY
+            else phonenumbers.PhoneMetadata.metadata_for_region(region)
+        )
+        if metadata is not None and metadata.general_desc is not None:
+            lengths.update(length for length in metadata.general_desc.possible_length if length > 0)
+    return frozenset(lengths)
 
 
 def country_code_of(e164: str) -> str:

@@ -253,7 +253,8 @@ _SEGMENTS = text("""
         on conflict (outbox_id, number, attempt) do nothing""")
 
 _SENT = text("""
-    update outbox set state = 2, lease_until = null where id = any(cast(:ids as bigint[])) and state in (1, 7)""")
+    update outbox set state = 2, lease_until = null, error = null, finished_at = null
+     where id = any(cast(:ids as bigint[])) and state in (0, 1, 7)""")
 
 _ENDED = text("""
     update outbox o set state = e.state, lease_until = null, error = e.error, finished_at = now()
@@ -349,26 +350,57 @@ def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list
     return list(db.execute(_MISSED, {"link": link, "message_id": message_ids}).scalars())
 
 
+class Candidate(NamedTuple):
+    """One message that a receipt may be about: if the id's key and the number agree, it is."""
+
+    place: int  # of the receipt in its batch
+    message_id: str
+    number_digest: bytes
+    state: State
+    error: str | None
+
+
+_RESOLVE = text("""
+    select distinct on (c.place) c.place, c.message_id
+      from unnest(cast(:place as int[]), cast(:message_id as text[]), cast(:digest as bytea[]))
+           with ordinality as c(place, message_id, digest, rank)
+      join segment s on s.link = :link and s.message_id = c.message_id
+      join outbox o on o.id = s.outbox_id and o.number_digest = c.digest
+     order by c.place, c.rank""")
+
+
+def resolve(db: Session, link: str, candidates: Sequence[Candidate]) -> dict[int, str]:
+    """For receipts whose id can be read in several ways: the key that names a message to that number, by place."""
+    if not candidates:
+        return {}
+    rows = db.execute(_RESOLVE, {
+        "link": link, "place": [c.place for c in candidates], "message_id": [c.message_id for c in candidates],
+        "digest": [c.number_digest for c in candidates],
+    })  # fmt: skip
+    return {row.place: row.message_id for row in rows}
+
+
 _PARK = text("""
-    insert into parked_receipt (link, message_id, state, error)
-    select :link, r.message_id, r.state, r.error
-      from unnest(cast(:message_id as text[]), cast(:state as smallint[]), cast(:error as text[]))
-           as r(message_id, state, error)""")
+    insert into parked_receipt (link, message_id, number_digest, state, error)
+    select :link, r.message_id, r.digest, r.state, r.error
+      from unnest(cast(:message_id as text[]), cast(:digest as bytea[]), cast(:state as smallint[]),
+                  cast(:error as text[])) as r(message_id, digest, state, error)""")
 
 _UNPARK = text("""
-    delete from parked_receipt p using segment s
+    delete from parked_receipt p using segment s, outbox o
      where p.link = :link and s.link = p.link and s.message_id = p.message_id
+       and o.id = s.outbox_id and o.number_digest = p.number_digest
     returning p.message_id, p.state, p.error""")
 
 
-def park(db: Session, link: str, receipts: Sequence[Receipt]) -> None:
-    """Keep receipts that came before the answer to their submit_sm was recorded."""
-    if receipts:
-        db.execute(
-            _PARK,
-            {"link": link, "message_id": [r.message_id for r in receipts], "state": [int(r.state) for r in receipts],
-             "error": [r.error for r in receipts]},
-        )  # fmt: skip
+def park(db: Session, link: str, candidates: Sequence[Candidate]) -> None:
+    """Keep receipts that came before the answer to their submit_sm was recorded, under every key they may have."""
+    if candidates:
+        db.execute(_PARK, {
+            "link": link, "message_id": [c.message_id for c in candidates],
+            "digest": [c.number_digest for c in candidates], "state": [int(c.state) for c in candidates],
+            "error": [c.error for c in candidates],
+        })  # fmt: skip
 
 
 def match_parked(db: Session, link: str) -> int:

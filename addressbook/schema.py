@@ -340,7 +340,8 @@ class ParkedReceipt(Table):
 
     id: Mapped[Id]
     link: Mapped[Word]
-    message_id: Mapped[str] = mapped_column(String(65))
+    message_id: Mapped[str] = mapped_column(String(65))  # one row for each key that the id may stand for
+    number_digest: Mapped[Digest]  # must agree, since a key alone may name another message
     state: Mapped[Code]
     error: Mapped[str | None] = mapped_column(String(40))
     received_at: Mapped[Now]
@@ -384,7 +385,7 @@ class InboxPart(Table):
     sender: Mapped[Number]
     receiver: Mapped[str] = mapped_column(String(21))
     data_coding: Mapped[Code]
-    udh: Mapped[bytes] = mapped_column(LargeBinary)  # names the national language tables; nothing personal
+    shifts: Mapped[int]  # national language tables: locking << 8 | single
     body: Mapped[bytes] = mapped_column(SealedBytes("text"))  # octets; joined first, decoded then
     trace: Mapped[Word]
     received_at: Mapped[Now]

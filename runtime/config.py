@@ -38,6 +38,7 @@ class ServiceConfig(_Section):
     """Where things are. Without database_url or redis_url the engine is embedded in data_dir."""
 
     data_dir: Path = Path("~/.local/share/smsgw")
+    keys_dir: Path | None = None  # default: keys/ in data_dir; one folder for all processes of one database
     database_url: str | None = None
     redis_url: str | None = None
     port_base: Annotated[int, Field(ge=1024, le=65400)] | None = None
@@ -50,6 +51,10 @@ class ServiceConfig(_Section):
     @property
     def data_path(self) -> Path:
         return self.data_dir.expanduser().resolve()
+
+    @property
+    def keys_path(self) -> Path:
+        return self.data_path / "keys" if self.keys_dir is None else self.keys_dir.expanduser().resolve()
 
     def port(self, offset: int) -> int:
         """The port of a page (80 web_login, 81 callcentre, 82 gateway API, 83 simulator) or of SMPP (75)."""
@@ -74,6 +79,8 @@ class BindConfig(_Section):
     max_segments_per_second: Annotated[float, Field(ge=0, le=100_000)] = 0
     tls: bool = False
     tls_ca_file: Path | None = None
+    # Links of one message centre (a transmitter and a receiver) share its message ids.
+    carrier: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,38}$")] | None = None
     profile: str = "default"
     override: dict[str, Any] = Field(default_factory=dict)
     prefixes: list[Annotated[str, Field(pattern="^[0-9]{1,15}$")]] = Field(default_factory=list)

@@ -232,6 +232,11 @@ class IdMatcher:
         self._votes = dict.fromkeys(_WAYS, 0)
         self._learned: IdFormat | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether a receipt's id can be read in one way only, so that it needs no comparing of numbers."""
+        return self.id_format != "auto" or self._learned is not None
+
     def response_key(self, message_id: str) -> str | None:
         """As the function; also None for an id that the link gives to every message."""
         if message_id == self._last:

@@ -341,6 +341,10 @@ class Session:
         self._closing_deadline = now + self.config.bind_timeout_s
         self._out.append(pdu.encode_empty(smpp.UNBIND, self._unbind_sequence))
 
+    def unanswered(self) -> int:
+        """How many submits wait for their answer."""
+        return len(self._outstanding)
+
     def outstanding(self) -> list[object]:
         """The tokens of submits that nobody answered, each given once. For the time after the link closed."""
         tokens = [token for token, _ in self._outstanding.values()]

@@ -1,0 +1,253 @@
+"""One deliver_sm from start to finish.
+
+    deliver_sm ─ read ─> text or part ─ store, one transaction a batch ─> deliver_sm_resp
+                                             │ database away: 0x64, the carrier tries again
+                                        inbox row ─ take, in order ─> dialogue ─> outbox rows, same transaction
+
+Reading and storing belong to a link; answering belongs to the installation: one process at a time does it
+(`Answering`, by advisory lock), so that one person's texts stay in order.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from addressbook import inbox, numbers, outbox, subscribers
+from addressbook.errors import Refused
+from addressbook.inbox import PartSet, Received, ReceivedPart, Taken
+from runtime.database import Database
+from runtime.locks import AdvisoryLock
+from smsgw import dialogue, sms_parts
+from smsgw.carriers import LinkProfile
+from smsgw.metrics import Metrics
+from smsgw.pdu import ShortMessage
+from smsgw.smpp_numbers import RX_T_APPN
+from smsgw.smpp_session import Session as Link
+
+log = logging.getLogger(__name__)
+
+ANSWER_WITHIN_S = 2.0  # a carrier gives up after 5 s (WIRE.md); before that it must be told to try again
+BATCH_MAX = 500
+ANSWER_BATCH = 100
+POLL_S = 2.0
+LOCK_RETRY_S = 2.0
+EXPIRE_CHECK_S = 30.0
+TEXT_CHARACTERS_MAX = 2_000  # what a person can mean; the rest of a longer text is cut off
+
+_ = str  # marks words for the catalogue
+_TON_INTERNATIONAL, _TON_ALPHANUMERIC = 1, 5  # SMPP 3.4, 5.2.5
+_USSD_SERVICE_OP = 0x0501
+_RX_P_APPN, _RX_R_APPN = 0x65, 0x66  # SMPP 3.4, 5.1.3: permanent error, refused
+
+
+@dataclass(slots=True)
+class _Unstored:
+    texts: list[Received] = field(default_factory=list)
+    parts: list[ReceivedPart] = field(default_factory=list)
+    owed: list[tuple[Link, Callable[[], None], int]] = field(default_factory=list)
+    since: float = 0.0
+
+
+class Inbound:
+    """The receiving half of one link."""
+
+    def __init__(self, link: str, profile: LinkProfile, region: str, *, database: Database, metrics: Metrics) -> None:
+        self._link = link
+        self._profile = profile
+        self._region = region
+        self._database = database
+        self._metrics = metrics.of_link(link)
+        self._unstored = _Unstored()
+        self._dirty = asyncio.Event()
+
+    def delivered(self, session: Link, write: Callable[[], None], sequence: int, message: ShortMessage) -> None:
+        """Take one deliver_sm or data_sm that is no receipt; it is acknowledged when it is stored."""
+        refusal = self._read(message)
+        if refusal:
+            session.answer([sequence], refusal)
+            return
+        if not self._unstored.owed:
+            self._unstored.since = time.monotonic()
+        self._unstored.owed.append((session, write, sequence))
+        self._dirty.set()
+
+    def _read(self, message: ShortMessage) -> int:
+        """Put the message with the unstored; or the status with which it is refused."""
+        if _USSD_SERVICE_OP in message.tlvs:
+            return _RX_R_APPN  # no dialogue of ours
+        sender = self._sender(message)
+        if sender is None:
+            self._metrics.broken.inc()
+            return _RX_P_APPN
+        content = sms_parts.content_of(message)
+        if content.flaw is not None:
+            log.info("a message with a flaw was taken whole", extra={"link": self._link, "flaw": content.flaw})
+        receiver = message.destination.digits[:21]
+        trace = new_trace()
+        self._metrics.received.inc()
+        if content.part is None:
+            text = sms_parts.decode(
+                content.data_coding, content.data, self._profile, locking=content.locking, single=content.single
+            )
+            repeat = message.short_message + bytes((message.data_coding, message.esm_class))
+            self._unstored.texts.append(
+                Received(self._link, sender, receiver, text[:TEXT_CHARACTERS_MAX], repeat, trace)
+            )
+        else:
+            part = content.part
+            self._unstored.parts.append(
+                ReceivedPart(
+                    self._link, sender, receiver, part.reference, part.total, part.number, content.data_coding,
+                    content.locking << 8 | content.single, content.data, trace,
+                )
+            )  # fmt: skip
+        return 0
+
+    def _sender(self, message: ShortMessage) -> str | None:
+        """The phone's number as E.164; None for a name or a short code: nobody there can be answered."""
+        ton, _, digits = message.source
+        if ton == _TON_ALPHANUMERIC:
+            return None
+        if ton == _TON_INTERNATIONAL and not digits.startswith("+"):
+            digits = "+" + digits.removeprefix("00")
+        if digits.startswith("+") and numbers.is_e164(digits):
+            return digits
+        for raw in (digits, "+" + digits):  # national in our region; else a carrier that leaves the TON unknown
+            with suppress(Refused):
+                number = numbers.parse(raw, self._region)
+                if not number.short:
+                    return number.e164
+        return None
+
+    def _decode(self, parts: PartSet) -> str:
+        text = sms_parts.join(
+            dict(enumerate(parts.bodies, 1)), parts.data_coding, self._profile,
+            locking=parts.shifts >> 8, single=parts.shifts & 0xFF,
+        )  # fmt: skip
+        return text[:TEXT_CHARACTERS_MAX]
+
+    async def flush_forever(self) -> None:
+        """Store what came and acknowledge it, as fast as commits go; ends when cancelled."""
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            batch, self._unstored = self._unstored, _Unstored()
+            if batch.owed:
+                await self._store(batch)
+
+    async def _store(self, batch: _Unstored) -> None:
+        status = 0
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                await self._database.transact(inbox.store, batch.texts, batch.parts, self._decode)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            log.warning("texts refused for now", extra={"link": self._link, "reason": type(error).__name__})
+            status = RX_T_APPN
+        for session, write in {id(owed[0]): owed[:2] for owed in batch.owed}.values():
+            session.answer([sequence for owed_to, _, sequence in batch.owed if owed_to is session], status)
+            write()
+
+
+class Answering:
+    """Reads the inbox in order and answers: the installation's one reader of texts."""
+
+    def __init__(self, database: Database, lock: AdvisoryLock, rung: asyncio.Event, metrics: Metrics) -> None:
+        self._database = database
+        self._lock = lock
+        self._rung = rung
+        self._metrics = metrics
+        self._expired_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Answer until cancelled. Another process takes over when this one loses its lock."""
+        while True:
+            try:
+                if await self._lock.check() or await self._lock.acquire():
+                    if await self._answer_batch() == ANSWER_BATCH:
+                        continue
+                    if time.monotonic() - self._expired_at > EXPIRE_CHECK_S:
+                        self._expired_at = time.monotonic()
+                        await self._database.transact(_tell_incomplete)
+                    await self._wait_for_ring()
+                    continue
+            except Exception as error:  # noqa: BLE001 -- the texts are in the inbox: look again when the trouble is over
+                log.warning("answering failed", extra={"reason": type(error).__name__})
+            await asyncio.sleep(LOCK_RETRY_S)
+
+    async def close(self) -> None:
+        await self._lock.release()
+
+    async def _wait_for_ring(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await self._rung.wait()
+        self._rung.clear()
+
+    async def _answer_batch(self) -> int:
+        """Answer up to ANSWER_BATCH texts in one transaction; if one of them breaks it, one by one."""
+        self._rung.clear()
+        try:
+            answered = await self._database.transact(self._answer, ANSWER_BATCH)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            log.exception("a batch of texts failed: answering them one by one")
+            return await self._answer_singly()
+        self._metrics.texts.inc(answered)
+        return answered
+
+    def _answer(self, db: Session, count: int) -> int:
+        texts = inbox.take(db, count)
+        if texts:
+            dialogue.answer(db, [_received(text) for text in texts])
+            inbox.finish(db, [text.id for text in texts])
+        return len(texts)
+
+    async def _answer_singly(self) -> int:
+        for done in range(ANSWER_BATCH):
+            try:
+                if not await self._database.transact(self._answer, 1):
+                    return done
+                self._metrics.texts.inc()
+            except SQLAlchemyError:
+                raise
+            except Exception:
+                log.exception("a text could not be answered")
+                self._metrics.texts_broken.inc()
+                await self._database.transact(_apologise)
+        return ANSWER_BATCH
+
+
+def _apologise(db: Session) -> None:
+    for text in inbox.take(db, 1):
+        _say(
+            db, text.sender, _("Sorry, something went wrong here. Please send that again in a few minutes."), text.trace
+        )
+        inbox.finish(db, [text.id], inbox.State.BROKEN, "a fault of ours")
+
+
+def _tell_incomplete(db: Session) -> None:
+    for lost in inbox.expire_parts(db):
+        log.info("parts of a text never came", extra={"missing": lost.missing, "trace": lost.trace})
+        _say(db, lost.sender, _("A part of your long text did not arrive. Please send it again."), lost.trace)
+
+
+def _say(db: Session, to: str, words: str, trace: str) -> None:
+    translate = dialogue.texts().translate(subscribers.language_for(to))
+    outbox.send(db, to, translate(words), outbox.Kind.REPLY, trace)
+
+
+def _received(text: Taken) -> dialogue.ReceivedText:
+    return dialogue.ReceivedText(text.sender, text.text, text.trace)
+
+
+def new_trace() -> str:
+    """An id for a message's whole way through logs and rows."""
+    return secrets.token_hex(8)
