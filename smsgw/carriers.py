@@ -114,7 +114,8 @@ def source_address(text: str, link: LinkProfile) -> Address:
         if text.startswith("+"):
             return Address(1, 1, digits)
         return Address(link.short_code_ton, link.short_code_npi, digits)
-    if not 0 < len(text) <= ALPHANUMERIC_CHARS_MAX or not text.isascii() or not text.isprintable():
+    shown = text.isascii() and text.isprintable() and any(char.isalnum() for char in text)
+    if not shown or len(text) > ALPHANUMERIC_CHARS_MAX:
         raise BadSource(f"a sender is a number or 1 to {ALPHANUMERIC_CHARS_MAX} Latin letters, digits and signs")
     return Address(5, 0, text)
 
