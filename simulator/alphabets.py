@@ -17,6 +17,7 @@ OCTETS_MAX = 140
 SEPTETS_IN_PART = 153
 OCTETS_IN_PART = 134
 PARTS_MAX = 255
+LYING_HEADER = "the user data header is longer than the message or cut off"
 
 
 class Alphabet(Enum):
@@ -56,7 +57,9 @@ def read_header(user_data: bytes) -> Header:
         header.from_bytes(user_data)
         length, elements = header.get_val()
     except PycrateErr as error:
-        raise Unreadable("the user data header is longer than the message or cut off") from error
+        raise Unreadable(LYING_HEADER) from error
+    if sum(2 + element[1] for element in elements) != length:  # pycrate reads an element past the header's end
+        raise Unreadable(LYING_HEADER)
     found: dict[str, object] = {"octets": length + 1}
     for element in elements:
         tag, value = element[0], element[2]

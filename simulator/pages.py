@@ -36,7 +36,9 @@ def environments(catalogues: dict[str, NullTranslations]) -> dict[str, Environme
             catalogue.gettext, catalogue.ngettext, newstyle=True
         )
         environment.globals.update(language=language, languages=words.LANGUAGES, profiles=PROFILES, states=STATES)
-        environment.globals.update(card_policies=CARD_POLICIES, profile_labels=words.PROFILE_LABELS, fault_fields=_fault_fields())
+        environment.globals.update(
+            card_policies=CARD_POLICIES, profile_labels=words.PROFILE_LABELS, fault_fields=_fault_fields()
+        )
         environment.filters.update(clock=_clock, iso=_iso)
         made[language] = environment
     return made
