@@ -288,8 +288,8 @@ def test_eight_bit_ports_are_read() -> None:
     ("coding", "alphabet"),
     [(0, "gsm7"), (1, "ascii"), (2, "binary"), (3, "latin1"), (4, "binary"), (6, "cyrillic"), (7, "hebrew"),
      (8, "ucs2"), (9, "gsm7"), (0x10, "gsm7"), (0x14, "binary"), (0x18, "ucs2"), (0x1C, "gsm7"), (0x20, "binary"),
-     (0x48, "ucs2"), (0x80, "gsm7"), (0xC8, "gsm7"), (0xD0, "gsm7"), (0xE0, "ucs2"), (0xF0, "gsm7"), (0xF1, "gsm7"), (0xF4, "binary"),
-     (0xF5, "binary"), (0xF6, "binary")],
+     (0x48, "ucs2"), (0x80, "gsm7"), (0xC8, "gsm7"), (0xD0, "gsm7"), (0xE0, "ucs2"), (0xF0, "gsm7"),
+     (0xF1, "gsm7"), (0xF4, "binary"), (0xF5, "binary"), (0xF6, "binary")],
 )  # fmt: skip
 def test_every_coding_group_has_its_alphabet(coding: int, alphabet: str) -> None:
     assert sms_text.alphabet_of(coding, LINK) == alphabet
