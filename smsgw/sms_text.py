@@ -239,6 +239,8 @@ def _part_octets(link: LinkProfile, shift_octets: int) -> int:
 
 
 def _national_layouts(text: str, link: LinkProfile) -> list[_Layout]:
+    """Every way that national tables allow, the single shift alone first: of two ways that cost the same it is taken,
+    because a phone without the table still shows the letters of the default one (3GPP TS 23.038, 6.2.1.2.2)."""
     layouts: list[_Layout] = []
     for language in gsm7.languages_of(text):
         for locking, single in ((0, language), (language, 0), (language, language)):

@@ -124,6 +124,12 @@ def test_a_missing_value_does_not_take_the_next_key_for_one() -> None:
     assert (receipt.message_id, receipt.stat, receipt.err) == ("", "UNDELIV", None)
 
 
+def test_what_the_message_itself_says_is_not_taken_for_the_receipts_own() -> None:
+    receipt = parse(receipt_of(b"stat:DELIVRD text:id:42 err:001"))
+    assert receipt is not None
+    assert (receipt.message_id, receipt.stat, receipt.err) == ("", "DELIVRD", None)
+
+
 def test_a_receipt_in_ucs2_or_in_the_payload_is_read() -> None:
     text = "id:42 stat:DELIVRD err:000"
     in_ucs2 = parse(receipt_of(text.encode("utf-16-be"), coding=8))

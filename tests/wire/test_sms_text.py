@@ -58,7 +58,7 @@ def test_more_than_255_parts_are_refused_but_counted(long_messages: str) -> None
         sms_text.binary(bytes(134 * 255 + 1))
 
 
-@pytest.mark.parametrize("header", ["", "05000301", "02", "0300 05 01", "06 0003 010201", "FF"])
+@pytest.mark.parametrize("header", ["", "05000301", "02", "0300 05 01", "06 0003 010201", "FF", "03 0003 070201 6869"])
 def test_a_udh_that_lies_is_a_declared_error_and_the_message_is_taken_whole(header: str) -> None:
     octets = bytes.fromhex(header)
     with pytest.raises(BadUdh):
@@ -138,9 +138,10 @@ def test_an_escape_pair_is_never_split(place: int) -> None:
         assert len(segment.short_message) <= 6 + 153
 
 
+@pytest.mark.parametrize("pair", ["\U00010000", "😀", "\U0010ffff"])
 @pytest.mark.parametrize("place", range(62, 72))
-def test_a_surrogate_pair_is_never_split(place: int) -> None:
-    text = "张" * place + "😀" + "三" * 60
+def test_a_surrogate_pair_is_never_split(place: int, pair: str) -> None:
+    text = "张" * place + pair + "三" * 60
     plan = sms_text.plan(text, LINK)
     assert "".join(segment.text for segment in plan.segments) == text
     for segment in plan.segments:
