@@ -222,7 +222,8 @@ def erase(db: Session, subscriber_id: int, by: By) -> None:
 
     What stays cannot be read back to a person: the trail of acts without detail, the ledger's answers and a STOP under
     the number's keyed digest (so that a STOP outlives the book, and nobody invites the number twice), and the traffic's
-    accounts with neither number nor text. Entries for this number in other people's books are theirs. Raises NotFound.
+    accounts with neither number nor text. Entries for this number in other people's books are theirs, and so are the
+    texts that others got. Raises NotFound.
     """
     keys = service_of(db).keys
     person = get(db, subscriber_id, lock=True)

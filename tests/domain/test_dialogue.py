@@ -24,7 +24,8 @@ A, B, C, D = LI, AMINA, CHEN, DAVID
 
 WORDS = st.sampled_from(
     ["ADD 张 13800138000 x", "ADD Joe 0712345678", "DEL Joe", "DEL 张", "LIST", "GROUP", "GROUP NEW x", "GROUP DEL x",
-     "GROUP ADD x Joe", "INVITE +254713000004", "YES", "NO", "STOP", "START", "START Amina", "HELP", "中文", "English", "LIST x 2"]
+     "GROUP ADD x Joe", "INVITE +254713000004", "YES", "NO", "STOP", "START", "START Amina", "HELP", "中文", "English",
+     "LIST x 2"]
 )  # fmt: skip
 
 WELCOME = "Welcome to Friend Book. To save a number send ADD, the name and the number. HELP shows more."
@@ -34,6 +35,7 @@ LI_INVITES = (
     " To join, reply YES. For no more texts, reply STOP."
 )
 AMINA_INVITES = "+254712000001邀请您用Friend Book短信通讯录。加入请回复“是”或YES，拒收请回复退订或TD(STOP)。"
+AMINA_DRAFT = f"+8613700000003 would get this text:\n{AMINA_INVITES}\nTo send it reply YES, to drop it NO."
 
 DIALOGUES: dict[str, Turns] = {
     "a Chinese owner keeps a book": [
@@ -120,10 +122,10 @@ DIALOGUES: dict[str, Turns] = {
     ],
     "an invitation declined": [
         (B, "START", [WELCOME]),
-        (B, "INVITE +8613700000003", ["+8613700000003 would get this text:\n" + AMINA_INVITES + "\nTo send it reply YES, to drop it NO."]),
+        (B, "INVITE +8613700000003", [AMINA_DRAFT]),
         (B, "NO", ["The invitation was not sent."]),
         (B, "YES", ["There is nothing to confirm. HELP shows what you can do."]),
-        (B, "INVITE +8613700000003", ["+8613700000003 would get this text:\n" + AMINA_INVITES + "\nTo send it reply YES, to drop it NO."]),
+        (B, "INVITE +8613700000003", [AMINA_DRAFT]),
         (B, "YES", [(C, AMINA_INVITES),
                     "Done. If +8613700000003 takes invitations, yours is on its way, and we tell you the answer."]),
         (C, "不", [(B, "+8613700000003 did not accept your invitation."), "好的。不想再收到任何短信，请发送“退订”。"]),
