@@ -153,6 +153,37 @@ async def test_edits_of_one_book_at_once_get_a_version_each(database: Database) 
     assert versions == list(range(1, 8))
 
 
+async def test_changes_to_one_number_at_once_leave_one(database: Database) -> None:
+    owner = await database.transact(lambda db: subscribers.join(db, LI, words="START", by=BY))
+    entries = [
+        await database.transact(contacts.add, AddContact(owner.id, f"n{n}", f"1390013900{n}", BY)) for n in range(3)
+    ]
+
+    async def attempt(entry: Entry) -> str:
+        try:
+            await database.transact(contacts.change, ChangeContact(owner.id, entry.id, BY, number="13800138000"))
+        except Refused as refused:
+            return refused.words
+        return "changed"
+
+    results = sorted(await asyncio.gather(*map(attempt, entries)))
+    assert results == ["changed"] + ["{number} is in your book already, as {name}."] * 2
+
+
+async def test_of_two_edits_of_one_version_at_once_one_is_a_conflict(database: Database) -> None:
+    owner = await database.transact(lambda db: subscribers.join(db, LI, words="START", by=BY))
+    entry = await database.transact(contacts.add, AddContact(owner.id, "a", "13800138000", BY))
+
+    async def attempt(name: str) -> bool:
+        try:
+            await database.transact(contacts.change, ChangeContact(owner.id, entry.id, BY, name=name, version=1))
+        except Conflict:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(attempt(f"n{n}") for n in range(6)))) == 1
+
+
 # --- change and delete ----------------------------------------------------------------------------------------------
 
 
