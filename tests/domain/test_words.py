@@ -75,3 +75,11 @@ def test_an_invitation_is_one_sms_and_says_how_to_join_and_to_stop(language: str
     assert "STOP" in words
     if language == "zh":
         assert "退订" in words and "TD" in words
+
+
+def test_texts_without_fields_are_one_sms_in_each_language() -> None:
+    plain = [words for words in used_words() if not fields(words)]
+    assert len(plain) > 20
+    assert {words for words in plain if sum(2 if letter in "^{}\\[~]|€" else 1 for letter in words) > 160} == set()
+    chinese = texts().translate("zh")
+    assert {chinese(words) for words in plain if len(chinese(words)) > 70} == set()
