@@ -58,6 +58,13 @@ async def _serve(arguments: argparse.Namespace) -> None:
         log.info("stopping")
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {port}")
+    return port
+
+
 def _account(text: str) -> Account:
     system_id, password, short_code = [*text.split(":"), "", ""][:3]
     return Account(system_id, password or None, short_code)
@@ -66,8 +73,8 @@ def _account(text: str) -> Account:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m simulator", description="A simulated carrier and its phones.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--smpp-port", type=int, default=2775, help="0 picks a free one (default: %(default)s)")
-    parser.add_argument("--http-port", type=int, default=8083, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--smpp-port", type=_port, default=2775, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--http-port", type=_port, default=8083, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--system-id", default="smsgw", help="who may bind (default: %(default)s)")
     parser.add_argument("--password", help="of that system_id; without one any is right")
     parser.add_argument("--password-file", type=Path, help="a file that holds the password")

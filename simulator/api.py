@@ -63,11 +63,16 @@ async def fields(request: web.Request, **kinds: type | tuple[type, ...]) -> dict
     errors = {
         name: "unknown field" if name not in kinds else "of the wrong type"
         for name, value in data.items()
-        if name not in kinds or not isinstance(value, kinds[name])
+        if name not in kinds or not _is_a(value, kinds[name])
     }
     if errors:
         raise Problem(422, "fields that cannot be used", errors=errors)
     return data
+
+
+def _is_a(value: object, kind: type | tuple[type, ...]) -> bool:
+    """isinstance, where true is no number."""
+    return isinstance(value, kind) and (not isinstance(value, bool) or kind in (bool, object))
 
 
 def routes(simulator: "Simulator") -> list[web.RouteDef]:

@@ -17,8 +17,9 @@ from simulator.handset import CARD_POLICIES, PROFILES, STATES, Handset, Refused
 if TYPE_CHECKING:
     from simulator.network import Simulator
 
-WIRE_SHOWN = 40  # the page; all that is kept stands under /api/wire
+WIRE_SHOWN = 25  # the page; all that is kept stands under /api/wire
 REFRESH_S_MIN = 2
+STATUS_FAULTS = ("throttle_status", "submit_status", "refuse_bind")  # shown in hexadecimal, as the standard does
 NONCE = web.RequestKey("nonce", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -81,6 +82,7 @@ class _Pages:
             "carrier": simulator.carrier.as_json(),
             "faults": simulator.faults,
             "defaults": Faults(),
+            "wire_shown": WIRE_SHOWN,
         }
         text = self._environments[self._language(request)].get_template(name).render(values)
         return web.Response(text=text, status=status, content_type="text/html")
@@ -215,8 +217,9 @@ def _fault_fields() -> list[tuple[str, str, str, tuple[str, ...]]]:
     controls = []
     for one in fields(Faults):
         kind = {bool: "checkbox", int: "number", float: "number", str: "select"}[type(one.default)]
+        kind = "status" if one.name in STATUS_FAULTS else kind
         controls.append((one.name, words.FAULT_LABELS[one.name], kind, one.metadata.get("choices", ())))
-    return controls
+    return sorted(controls, key=lambda one: one[2] == "checkbox")
 
 
 def _number(text: str) -> float | str:

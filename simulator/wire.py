@@ -11,6 +11,7 @@ from smpp.pdu import constants
 from simulator import alphabets, frames
 from simulator.events import Events
 
+GIST_CHARS = 60
 KEPT = 500  # what the page may ask for; older PDUs are forgotten
 
 
@@ -50,8 +51,10 @@ class Wire:
 
 
 def describe(record: Record) -> dict[str, Any]:
-    """One PDU in words: its fields as (name, value) pairs, and its bytes."""
+    """One PDU in words: its gist, its fields as (name, value) pairs, and its bytes."""
     frame = record.frame
+    route = ""
+    gist = "" if frame.status == frames.OK else status_name(frame.status)
     fields: list[tuple[str, str]] = [
         ("command_status", status_name(frame.status)),
         ("sequence_number", str(frame.sequence)),
@@ -63,13 +66,19 @@ def describe(record: Record) -> dict[str, Any]:
     else:
         fields += [(name, _shown(name, value)) for name, value in body.values.items()]
         fields += [(_tag_name(tag), value.hex(" ")) for tag, value in body.tlvs.items()]
-        fields += _user_data(body)
+        content = _user_data(body)
+        fields += content
+        if "destination_addr" in body.values:
+            route = f"{body.text('source_addr')} → {body.text('destination_addr')}"
+            gist = " ".join(content[-1][1].split())[:GIST_CHARS] if content else ""
     return {
         "serial": record.serial,
         "at": record.at,
         "direction": record.direction,
         "peer": record.peer,
         "name": frame.name,
+        "route": route,
+        "gist": gist,
         "fields": fields,
         "hex": frame.pack().hex(" "),
     }

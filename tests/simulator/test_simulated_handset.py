@@ -137,7 +137,8 @@ def test_a_field_without_charset_is_not_utf_8() -> None:
 @pytest.mark.parametrize(
     ("octets", "name"),
     [
-        (b"BEGIN:VCARD\nVERSION:2.1\nN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:=E5=BC=A0;=E4=B8=89\nTEL:1\nEND:VCARD", "张三"),
+        (b"BEGIN:VCARD\nVERSION:2.1\nN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:=E5=BC=A0;=E4=B8=89\nTEL:1\nEND:VCARD",
+         "张三"),
         (b"BEGIN:VCARD\nVERSION:3.0\nFN:Jane Doe\nN:Doe;Jane;;;\nTEL:1\nEND:VCARD\n", "Jane Doe"),
         ("BEGIN:VCARD\nVERSION:2.1\nN;CHARSET=GB2312:张三\nTEL:1\nEND:VCARD".encode("gb2312"), "张三"),
         (b"BEGIN:VCARD\nVERSION:2.1\nFN:Only FN\nTEL:1\nEND:VCARD", "Only FN"),
