@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 PUSH_JOB = "workers.jobs.plan_pushes"
 STOP_WITHIN_S = 15.0
+HOT_SETTINGS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "plan_cache_mode": "force_generic_plan"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
     keys = KeyRing(*key_files.load(config.service.keys_path))
     service = service_of(config, keys)
     bells = Bells(redis_url, jobs={"pushes": PUSH_JOB})
-    database = Database(database_url, session_class=BookSession, info=session_info(service), on_commit=bells.ring)
+    database = Database(database_url, session_class=BookSession, info=session_info(service), on_commit=bells.ring, settings=HOT_SETTINGS)
     attach(database.engine, keys)
     return Desk(config, database_url, database, keys, service, bells, Metrics())
 
@@ -80,7 +81,8 @@ def make_bind(desk: Desk, bind: BindConfig) -> Bind:
     link_profile = profile(bind.profile, **bind.override)
     routed = {prefix for other in desk.config.bind for prefix in other.prefixes}
     outbound = Outbound(
-        bind.name, bind.carrier or bind.name, bind.address, link_profile, database=desk.database, keys=desk.keys, metrics=desk.metrics,
+        bind.name, bind.carrier or bind.name, bind.address, link_profile, database=desk.database, keys=desk.keys,
+        metrics=desk.metrics,
         window=bind.window, segments_per_second=bind.max_segments_per_second, routes=tuple(bind.prefixes),
         others=tuple(sorted(routed)), rung=desk.bells.event("outbox"), may_send=bind.bind_type != "receiver",
     )  # fmt: skip

@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from addressbook import network, outbox
 from runtime.config import BindConfig
@@ -301,11 +302,11 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        made = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         if self._transport is not None:  # a second outbind while one is served
-            transport.abort()
+            made.abort()
             return
-        self._transport = transport
+        self._transport = made
         self.connected.set()
         self.session.connected(time.monotonic())
         self.write()
