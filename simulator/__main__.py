@@ -47,6 +47,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         host=arguments.host, smpp_port=arguments.smpp_port, http_port=arguments.http_port,
         system_id=arguments.system_id, password=password, short_code=arguments.short_code,
         accounts=[_account(one) for one in arguments.account], tls=tls,
+        deliver_window=max(1, arguments.deliver_window),
     )  # fmt: skip
     for one in arguments.handset:
         number, label, profile = [*one.split(":"), "", ""][:3]
@@ -85,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a phone; the profile is one of: " + ", ".join(PROFILES),
     )  # fmt: skip
     parser.add_argument("--cards", choices=("yes", "ask", "no"), default="yes", help='"Save business card?"')
+    parser.add_argument(
+        "--deliver-window", type=int, default=50, help="unanswered deliver_sm on a link at most (default: %(default)s)"
+    )
     parser.add_argument("--tls-cert", type=Path, help="certificate chain: SMPP over TLS")
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))

@@ -12,6 +12,7 @@ from simulator import alphabets, frames
 from simulator.events import Events
 
 GIST_CHARS = 60
+BIT_FIELDS = frozenset({"esm_class", "registered_delivery", "data_coding"})  # read as bits by those who know them
 KEPT = 500  # what the page may ask for; older PDUs are forgotten
 
 
@@ -64,7 +65,8 @@ def describe(record: Record) -> dict[str, Any]:
     except frames.BodyRefused as error:
         fields.append(("unreadable", f"{error} ({status_name(error.status)})"))
     else:
-        fields += [(name, _shown(name, value)) for name, value in body.values.items()]
+        for name, value in body.values.items():
+            fields.append((name, f"0x{body.octet(name):02X}" if name in BIT_FIELDS else _shown(name, value)))
         fields += [(_tag_name(tag), value.hex(" ")) for tag, value in body.tlvs.items()]
         content = _user_data(body)
         fields += content

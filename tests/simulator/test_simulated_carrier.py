@@ -3,11 +3,18 @@
 import asyncio
 import itertools
 import logging
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import smpplib.exceptions
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from esme import BareSocket, Esme, submit_body
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +126,43 @@ async def test_outbind_makes_the_carrier_call_and_the_gateway_bind(network: Simu
     server.close()
 
 
+async def test_smpp_over_tls_is_served_and_cut_in_good_order(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    _self_signed(key, certificate)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate, key)
+    async with Simulator(password="secret", tls=server) as network:
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        link = BareSocket(
+            *await asyncio.open_connection("127.0.0.1", network.smpp_port, ssl=trusting, server_hostname="localhost")
+        )
+        await link.bind()
+        network.set_faults({"cut_after": 1})
+        link.pdu(SUBMIT, submit_body(STRANGER, registered=0), sequence=8)
+        assert (await link.read())[:3] == (SUBMIT_RESP, 0, 8)
+        assert await link.ended()
+        await link.close()
+
+
+def _self_signed(key: Path, certificate: Path) -> None:
+    """A certificate for localhost that only this test trusts."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(secret.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(secret, hashes.SHA256())
+    )  # fmt: skip
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
 async def test_a_port_in_use_is_an_error_at_the_start(network: Simulator) -> None:
     with pytest.raises(OSError, match="in use"):
         await Simulator(smpp_port=network.smpp_port).__aenter__()
@@ -162,6 +206,10 @@ BROKEN = {
     "71 UCS-2 characters": (submit_body(text=b"\x5f\x20" * 71, data_coding=8), 0x01),
     "141 octets": (submit_body(text=b"a" * 141, data_coding=4), 0x01),
     "154 septets after a header": (submit_body(text=b"\x05\0\x03\x01\x02\x01" + b"a" * 154, esm_class=0x40), 0x01),
+    "payload of 256 parts": (
+        submit_body(text=b"", tlvs=b"\x04\x24" + (39_016).to_bytes(2, "big") + b"a" * 39_016),
+        0x01,
+    ),
     "text twice": (submit_body(tlvs=b"\x04\x24\x00\x02hi"), 0x01),
 }
 
@@ -308,6 +356,20 @@ async def test_numbers_without_a_phone_are_delivered_or_not_as_asked(network: Si
     network.set_faults({"unknown_number_fails": True})
     await esme.submit(STRANGER)
     assert b"stat:UNDELIV" in (await esme.delivered(2))[1].short_message
+
+
+async def test_old_messages_are_forgotten() -> None:
+    async with Simulator(password="secret", history_max=2) as network:
+        link = await BareSocket.connect(network.smpp_port)
+        await link.bind()
+        ids = []
+        for sequence in range(3):
+            link.pdu(SUBMIT, submit_body(STRANGER, registered=0), sequence=sequence)
+            ids.append((await link.read())[3])
+        for message_id, status in zip(ids, (0x0C, 0, 0), strict=True):
+            link.pdu(0x03, message_id + b"\x03\x0020880\0")
+            assert (await link.read())[1] == status
+        await link.close()
 
 
 async def test_query_sm_tells_the_state(network: Simulator, gateways: Gateways) -> None:
@@ -481,7 +543,7 @@ async def test_a_text_without_an_answer_comes_again_on_the_next_link(network: Si
     assert network.carrier.counters.mo_answered == 2
 
 
-async def test_no_more_than_the_window_is_unanswered(bare: Callable) -> None:
+async def test_no_more_than_the_window_is_unanswered() -> None:
     async with Simulator(password="secret", deliver_window=2) as network:
         network.add_handset(ZHANG)
         link = await BareSocket.connect(network.smpp_port)
