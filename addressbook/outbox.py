@@ -301,26 +301,22 @@ class Receipt(NamedTuple):
 
 
 _RECEIPTS = text("""
-    with r as (
-        select distinct on (message_id) message_id, state, error
-          from unnest(cast(:message_id as text[]), cast(:state as smallint[]), cast(:error as text[]))
-               with ordinality as r(message_id, state, error, place)
-         order by message_id, place desc
-    ), hit as (
+    with hit as (
         update segment s set state = r.state, error = r.error, done_at = now()
-          from r
-         where s.link = :link and s.message_id = r.message_id and s.done_at is null
+          from unnest(cast(:message_id as text[]), cast(:state as smallint[]), cast(:error as text[]))
+               as r(message_id, state, error)
+         where s.message_id = r.message_id and s.link = :link and s.done_at is null
         returning s.outbox_id, s.total, r.state, r.error
     ), single as (
         update outbox o set state = h.state, error = h.error, finished_at = now(), lease_until = null
           from hit h
          where h.total = 1 and o.id = h.outbox_id and o.state in (1, 2, 7)
     )
-    select h.outbox_id from hit h where h.total > 1""")
+    select count(*), array_agg(distinct h.outbox_id) filter (where h.total > 1) from hit h""")
 
 _MISSED = text("""
     select r.message_id from unnest(cast(:message_id as text[])) as r(message_id)
-     where not exists (select from segment s where s.link = :link and s.message_id = r.message_id)""")
+     where not exists (select from segment s where s.message_id = r.message_id and s.link = :link)""")
 
 # A long message is delivered when each of its parts is, of whichever attempt; it fails with the first that fails.
 _WHOLE = text("""
@@ -339,14 +335,16 @@ def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list
     """Match final receipts to segments; the ids that named no segment (yet) are returned, to be parked."""
     if not receipts:
         return []
-    message_ids = [receipt.message_id for receipt in receipts]
-    long_messages = db.execute(
-        _RECEIPTS,
-        {"link": link, "message_id": message_ids, "state": [int(receipt.state) for receipt in receipts],
-         "error": [receipt.error for receipt in receipts]},
-    ).scalars().all()  # fmt: skip
+    latest = {receipt.message_id: receipt for receipt in receipts}
+    message_ids = list(latest)
+    matched, long_messages = db.execute(_RECEIPTS, {
+        "link": link, "message_id": message_ids, "state": [int(receipt.state) for receipt in latest.values()],
+        "error": [receipt.error for receipt in latest.values()],
+    }).one()  # fmt: skip
     if long_messages:
-        db.execute(_WHOLE, {"ids": sorted(set(long_messages))})
+        db.execute(_WHOLE, {"ids": long_messages})
+    if matched == len(message_ids):
+        return []
     return list(db.execute(_MISSED, {"link": link, "message_id": message_ids}).scalars())
 
 
@@ -408,6 +406,11 @@ def match_parked(db: Session, link: str) -> int:
     found = [Receipt(row[0], State(row[1]), row[2]) for row in db.execute(_UNPARK, {"link": link})]
     record_receipts(db, link, found)
     return len(found)
+
+
+def any_parked(db: Session, link: str) -> bool:
+    """Whether receipts of this link still wait for their message."""
+    return bool(db.scalar(text("select exists (select from parked_receipt where link = :link)"), {"link": link}))
 
 
 _LEASES_OVER = text("""

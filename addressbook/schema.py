@@ -316,7 +316,8 @@ class Segment(Table):
 
     __tablename__ = "segment"
     __table_args__ = (
-        Index("segment_link_message_id_idx", "link", "message_id"),
+        # The id first: with the link first, a planner without statistics reads all of a link.
+        Index("segment_message_id_link_idx", "message_id", "link"),
         {"postgresql_with": {"fillfactor": "70"}},
     )
 
@@ -336,7 +337,7 @@ class ParkedReceipt(Table):
     """A receipt that names no message we know: perhaps it came before its submit_sm_resp was recorded."""
 
     __tablename__ = "parked_receipt"
-    __table_args__ = (Index(None, "link", "message_id"), Index(None, "received_at"))
+    __table_args__ = (Index(None, "message_id", "link"), Index(None, "received_at"))
 
     id: Mapped[Id]
     link: Mapped[Word]

@@ -34,13 +34,23 @@ from smsgw.carriers import BadProfile, profile
 from smsgw.inbound import Answering, Inbound
 from smsgw.metrics import Metrics
 from smsgw.outbound import Outbound
+from smsgw.receipt_desk import ReceiptDesk
 from smsgw.smpp_bind import Bind
 
 log = logging.getLogger(__name__)
 
 PUSH_JOB = "workers.jobs.plan_pushes"
 STOP_WITHIN_S = 15.0
-HOT_SETTINGS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "plan_cache_mode": "force_generic_plan"}
+# Every statement of the gateway looks up a batch by index. Without statistics, on a table that was empty a minute ago,
+# the planner would rather read all of it: 300 µs a receipt instead of 15, measured.
+HOT_SETTINGS = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,10 @@ def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
     keys = KeyRing(*key_files.load(config.service.keys_path))
     service = service_of(config, keys)
     bells = Bells(redis_url, jobs={"pushes": PUSH_JOB})
-    database = Database(database_url, session_class=BookSession, info=session_info(service), on_commit=bells.ring, settings=HOT_SETTINGS)
+    database = Database(
+        database_url, session_class=BookSession, info=session_info(service), on_commit=bells.ring,
+        settings=HOT_SETTINGS,
+    )  # fmt: skip
     attach(database.engine, keys)
     return Desk(config, database_url, database, keys, service, bells, Metrics())
 
@@ -89,8 +102,12 @@ def make_bind(desk: Desk, bind: BindConfig) -> Bind:
     inbound = Inbound(
         bind.name, link_profile, desk.config.service.default_region, database=desk.database, metrics=desk.metrics
     )
+    receipts = ReceiptDesk(
+        bind.name, outbound.carrier, outbound.ids, database=desk.database, keys=desk.keys,
+        metrics=desk.metrics.of_link(bind.name),
+    )  # fmt: skip
     lock = AdvisoryLock(desk.database_url, f"bind:{bind.name}")
-    return Bind(bind, link_profile, outbound, inbound, desk.database, desk.metrics, lock)
+    return Bind(bind, link_profile, outbound, receipts, inbound, desk.database, desk.metrics, lock)
 
 
 async def serve(desk: Desk, stop: asyncio.Event) -> None:

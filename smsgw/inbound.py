@@ -96,7 +96,7 @@ class Inbound:
             text = sms_parts.decode(
                 content.data_coding, content.data, self._profile, locking=content.locking, single=content.single
             )
-            repeat = message.short_message + bytes((message.data_coding, message.esm_class))
+            repeat = content.data + bytes((message.data_coding, message.esm_class))
             self._unstored.texts.append(
                 Received(self._link, sender, receiver, text[:TEXT_CHARACTERS_MAX], repeat, trace)
             )

@@ -1,8 +1,8 @@
 """From due outbox rows to submit_sm on one link, and back to what became of them.
 
-    claim ─> open, plan ─> ready ─ fill ─> the session's window ─> answers ─┐
-      ^                     ^  (pacer, window)                             ├─ flush, one transaction ─> rows
-      └── hungry ───────────┴── throttled: back off <──────────── receipts ─┘
+    claim ─> open, plan ─> ready ─ fill ─> the session's window ─> answers ─ flush, one transaction ─> rows
+      ^                     ^  (pacer, window)                        │
+      └── hungry ───────────┴── throttled: back off <─────────────────┘            receipts: receipt_desk.py
 
 `fill` runs whenever there may be room: after each read of the socket, each claim, each flush. `flush` is one loop:
 while one transaction commits, the next batch collects, so batches grow with the load and shrink with it.
@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -26,21 +25,21 @@ from addressbook.outbox import (
     ATTEMPTS_MAX,
     RULES,
     Accepted,
-    Candidate,
     Claimed,
     Encoding,
     Ended,
     Kind,
-    Receipt,
     State,
 )
 from addressbook.sealed import KeyRing
 from runtime.database import Database
-from smsgw import receipts, sms_text
+from smsgw import sms_text
 from smsgw.carriers import BadSource, LinkProfile, source_address, validity_period
 from smsgw.metrics import Metrics
 from smsgw.pacing import Pacer
-from smsgw.pdu import ShortMessage, SubmitTemplate, encode_tlv
+from smsgw.pdu import SubmitTemplate, encode_tlv
+from smsgw.receipt_desk import reference_key
+from smsgw.receipts import IdMatcher
 from smsgw.smpp_numbers import THROTTLING, USER_MESSAGE_REFERENCE, status_text
 from smsgw.smpp_session import Session as Link
 
@@ -54,18 +53,8 @@ DATABASE_AWAY_S = 0.5
 RETRY_AFTER_S = 30.0  # a temporary refusal of one message
 LINK_LOST_RETRY_S = 2.0  # time for receipts of what did leave
 TEMPLATES_MAX = 512
-PARKED_CHECK_S = 2.0
 
 TEMPORARY = frozenset({0x08, 0x64})  # system error, receiver's temporary error
-
-_STATES = {
-    "delivered": State.DELIVERED,
-    "expired": State.EXPIRED,
-    "deleted": State.FAILED,
-    "undeliverable": State.FAILED,
-    "rejected": State.FAILED,
-    "unknown": State.UNKNOWN,
-}
 
 
 class Flight:
@@ -97,16 +86,6 @@ class Piece:
     reference: int
 
 
-class Told(NamedTuple):
-    """A final receipt as it came: which messages it may be about, and what it says."""
-
-    message_id: str
-    keys: tuple[str, ...]  # likeliest first
-    phone: str  # digits
-    state: State
-    error: str | None
-
-
 @dataclass(slots=True)
 class _Unwritten:
     """What the next transaction writes."""
@@ -116,13 +95,9 @@ class _Unwritten:
     ended: list[Ended] = field(default_factory=list)
     put_back: list[int] = field(default_factory=list)  # the attempt does not count
     retry: dict[float, list[int]] = field(default_factory=dict)  # seconds to wait -> ids; the attempt counts
-    receipts: list[Told] = field(default_factory=list)
-    owed: list[tuple[Link, int]] = field(default_factory=list)  # deliver_sm to acknowledge after the commit
 
     def __bool__(self) -> bool:
-        return bool(
-            self.accepted or self.sent or self.ended or self.put_back or self.retry or self.receipts or self.owed
-        )
+        return bool(self.accepted or self.sent or self.ended or self.put_back or self.retry)
 
 
 class Outbound:
@@ -169,9 +144,8 @@ class Outbound:
         self._rate = 0.0  # accepted segments a second, smoothed
         self._counted, self._counted_at = 0, time.monotonic()
         self._templates: dict[tuple[str | None, bool, int, int, int], SubmitTemplate] = {}
-        self._ids = receipts.IdMatcher(profile.id_format)
+        self.ids = IdMatcher(profile.id_format)  # shared with the receipt desk of this link
         self._timer: asyncio.TimerHandle | None = None
-        self._parked = False
 
     # ---- the link
 
@@ -238,9 +212,9 @@ class Outbound:
         flight = piece.flight
         unwritten = self._unwritten
         if status == 0:
-            key = self._ids.response_key(message_id)
+            key = self.ids.response_key(message_id)
             if key is None:  # the link's ids name nothing: the receipt will have our reference
-                key = _reference_key(piece.reference, piece.digits)
+                key = reference_key(piece.reference, piece.digits)
             unwritten.accepted.append(Accepted(flight.id, piece.number, flight.attempt, flight.total, key))
             self._unrecorded += 1
             self._pacer.accepted()
@@ -263,7 +237,7 @@ class Outbound:
         """An answer after the time-out: the carrier has it, so a repeat that is not claimed yet is taken back."""
         if status == 0:
             flight = piece.flight
-            key = self._ids.response_key(message_id) or _reference_key(piece.reference, piece.digits)
+            key = self.ids.response_key(message_id) or reference_key(piece.reference, piece.digits)
             self._unwritten.accepted.append(Accepted(flight.id, piece.number, flight.attempt, flight.total, key))
             self._unrecorded += 1
             if flight.total == 1:
@@ -299,22 +273,6 @@ class Outbound:
             self._unwritten.retry.setdefault(again_in_s, []).append(flight.id)
         else:
             self._unwritten.ended.append(Ended(flight.id, State.UNKNOWN, why))
-
-    def receipt(self, session: Link, sequence: int, receipt: receipts.Receipt, message: ShortMessage) -> None:
-        """One delivery receipt; it is acknowledged after its commit."""
-        unwritten = self._unwritten
-        if receipt.final:
-            keys = self._ids.receipt_keys(receipt.message_id)
-            # Some carriers do not swap the addresses: the phone's is the longer one.
-            phone = max(message.source.digits, message.destination.digits, key=len).removeprefix("+")
-            if not keys and receipt.user_message_reference is not None:
-                keys = (_reference_key(receipt.user_message_reference, phone),)
-            if keys:
-                state = _STATES.get(receipt.state, State.UNKNOWN)
-                error = None if state is State.DELIVERED else f"{receipt.stat} {receipt.err or ''}".strip()[:40]
-                unwritten.receipts.append(Told(receipt.message_id, keys, phone, state, error))
-        unwritten.owed.append((session, sequence))
-        self._dirty.set()
 
     # ---- claiming
 
@@ -421,23 +379,18 @@ class Outbound:
     async def flush_forever(self) -> None:
         """Write down what the carrier said, as fast as commits go; ends when cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(PARKED_CHECK_S):
-                    await self._dirty.wait()
-            except TimeoutError:
-                if not self._parked:
-                    continue
+            await self._dirty.wait()
             self._dirty.clear()
             await self.flush()
 
     async def flush(self) -> None:
         """One transaction with all that is unwritten; tried again until the database takes it."""
         batch, self._unwritten = self._unwritten, _Unwritten()
-        if not batch and not self._parked:
+        if not batch:
             return
         while True:
             try:
-                self._parked = await self._database.transact(self._write_down, batch)
+                await self._database.transact(self._write_down, batch)
                 break
             except Exception as error:  # noqa: BLE001 -- what the carrier said must not be lost, whatever the trouble is
                 log.warning("writing down failed", extra={"link": self.link, "reason": type(error).__name__})
@@ -445,52 +398,16 @@ class Outbound:
         self._unrecorded -= len(batch.accepted)
         self._measure(len(batch.accepted))
         self._metrics.accepted.inc(len(batch.accepted))
-        self._metrics.receipts.inc(len(batch.receipts))
         if batch.accepted:
             self.last_success = datetime.now(UTC)
-        if batch.owed:
-            # The answers of a closed session go nowhere: its deliver_sm come again, and change nothing then.
-            for session in {id(session): session for session, _ in batch.owed}.values():
-                session.answer([sequence for owed_to, sequence in batch.owed if owed_to is session])
-            self._write()
         self.fill()
 
-    def _write_down(self, db: Session, batch: _Unwritten) -> bool:
-        """Whether receipts are parked that may match later."""
+    def _write_down(self, db: Session, batch: _Unwritten) -> None:
         outbox.record_accepted(db, self.carrier, batch.accepted, batch.sent)
         outbox.record_ended(db, batch.ended)
         outbox.put_back(db, batch.put_back, self._pacer.back_off_s)
         for delay_s, ids in batch.retry.items():
             outbox.put_back(db, ids, delay_s, attempt_counts=True)
-        missed = self._record_receipts(db, batch.receipts)
-        if missed:
-            log.info("receipts parked", extra={"link": self.link, "receipts": len(missed)})
-            outbox.park(db, self.carrier, self._candidates(missed))
-        if self._parked or missed:
-            return bool(missed) or outbox.match_parked(db, self.carrier) > 0
-        return False
-
-    def _record_receipts(self, db: Session, told: list[Told]) -> list[Told]:
-        """Match them; those that name no message (yet) are returned."""
-        if self._ids.settled:  # one reading: the id alone is enough
-            missed = set(outbox.record_receipts(db, self.carrier, [Receipt(t.keys[0], t.state, t.error) for t in told]))
-            return [t for t in told if t.keys[0] in missed] if missed else []
-        found = outbox.resolve(db, self.carrier, self._candidates(told))
-        for place, key in found.items():
-            self._ids.matched(told[place].message_id, key)
-        outbox.record_receipts(
-            db, self.carrier, [Receipt(key, told[place].state, told[place].error) for place, key in found.items()]
-        )
-        return [t for place, t in enumerate(told) if place not in found]
-
-    def _candidates(self, told: list[Told]) -> list[Candidate]:
-        digest = self._keys.number_digest
-        return [
-            Candidate(place, key, number_digest, t.state, t.error)
-            for place, t in enumerate(told)
-            for number_digest in (digest("+" + t.phone),)
-            for key in t.keys
-        ]
 
     def _measure(self, accepted: int) -> None:
         self._counted += accepted
@@ -499,11 +416,6 @@ class Outbound:
             rate = self._counted / (now - self._counted_at)
             self._rate += 0.3 * (rate - self._rate)
             self._counted, self._counted_at = 0, now
-
-
-def _reference_key(reference: int, digits: str) -> str:
-    """By what a message is found on a link whose ids are useless; the digits keep two phones apart."""
-    return f"ref:{reference}:{digits[-6:]}"
 
 
 _REFERENCE_TLVS = [encode_tlv(USER_MESSAGE_REFERENCE, reference.to_bytes(2, "big")) for reference in range(0x10000)]

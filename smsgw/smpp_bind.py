@@ -24,6 +24,7 @@ from smsgw.carriers import LinkProfile
 from smsgw.inbound import Inbound
 from smsgw.metrics import Metrics
 from smsgw.outbound import Outbound, Piece
+from smsgw.receipt_desk import ReceiptDesk
 from smsgw.receipts import parse as parse_receipt
 from smsgw.smpp_numbers import status_text
 from smsgw.smpp_session import (
@@ -64,6 +65,7 @@ class Bind:
         config: BindConfig,
         profile: LinkProfile,
         outbound: Outbound,
+        receipts: ReceiptDesk,
         inbound: Inbound,
         database: Database,
         metrics: Metrics,
@@ -73,6 +75,7 @@ class Bind:
         self.state = "waiting"
         self.last_error: str | None = None
         self._outbound = outbound
+        self._receipts = receipts
         self._inbound = inbound
         self._database = database
         self._metrics = metrics.of_link(config.name)
@@ -86,6 +89,7 @@ class Bind:
             helpers = [
                 tasks.create_task(self._outbound.claim_forever()),
                 tasks.create_task(self._outbound.flush_forever()),
+                tasks.create_task(self._receipts.flush_forever()),
                 tasks.create_task(self._inbound.flush_forever()),
                 tasks.create_task(self._report_forever()),
             ]
@@ -97,6 +101,7 @@ class Bind:
         with suppress(Exception):  # the database may be gone already: then the leases end by themselves
             async with asyncio.timeout(DRAIN_S):
                 await self._outbound.flush()
+                await self._receipts.flush()
                 self._set("down", "stopped")
                 await self._report()
         await self._lock.release()
@@ -216,7 +221,7 @@ class Bind:
     # ---- events
 
     def _on_events(self, wire: "_Wire", events: list[Event]) -> None:
-        outbound, inbound = self._outbound, self._inbound
+        outbound, desk, inbound = self._outbound, self._receipts, self._inbound
         session = wire.session
         for event in events:
             if isinstance(event, SubmitAnswered):
@@ -225,7 +230,7 @@ class Bind:
             elif isinstance(event, Delivered):
                 receipt = parse_receipt(event.message)
                 if receipt is not None:
-                    outbound.receipt(session, event.sequence, receipt, event.message)
+                    desk.take(session, wire.write, event.sequence, receipt, event.message)
                 else:
                     inbound.delivered(session, wire.write, event.sequence, event.message)
             else:

@@ -136,7 +136,7 @@ def upgrade() -> None:
     sa.Column('received_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('parked_receipt_pkey'))
     )
-    op.create_index(op.f('parked_receipt_link_message_id_idx'), 'parked_receipt', ['link', 'message_id'], unique=False)
+    op.create_index(op.f('parked_receipt_message_id_link_idx'), 'parked_receipt', ['message_id', 'link'], unique=False)
     op.create_index(op.f('parked_receipt_received_at_idx'), 'parked_receipt', ['received_at'], unique=False)
     op.create_table('segment',
     sa.Column('outbox_id', sa.BigInteger(), nullable=False),
@@ -152,7 +152,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('outbox_id', 'number', 'attempt', name=op.f('segment_pkey')),
     postgresql_with={'fillfactor': '70'}
     )
-    op.create_index('segment_link_message_id_idx', 'segment', ['link', 'message_id'], unique=False)
+    op.create_index('segment_message_id_link_idx', 'segment', ['message_id', 'link'], unique=False)
     op.create_table('stopped',
     sa.Column('number_digest', sa.LargeBinary(), nullable=False),
     sa.Column('since', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
