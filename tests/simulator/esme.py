@@ -136,13 +136,13 @@ class BareSocket:
             length, command_id, status, sequence = HEADER.unpack(await self._reader.readexactly(16))
             return command_id, status, sequence, await self._reader.readexactly(length - 16)
 
-    async def ended(self) -> bool:
-        """True once the carrier closed."""
+    async def ended(self, *, reset: bool = True) -> bool:
+        """True once the carrier closed; with `reset` also by a reset."""
         async with asyncio.timeout(WAIT_S):
             try:
                 return not await self._reader.read()
             except ConnectionResetError:
-                return True
+                return reset
 
     async def bind(self, command_id: int = 9) -> None:
         """Bind as system_id smsgw."""

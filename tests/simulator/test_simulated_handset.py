@@ -233,6 +233,14 @@ def test_what_a_phone_writes_another_phone_reads(text: str, times: int) -> None:
     assert one.inbox[0].segments == len(outgoing.parts)
 
 
+@pytest.mark.parametrize("before", range(150, 154))
+def test_a_phone_cuts_its_texts_between_characters(before: int) -> None:
+    for part in alphabets.write_text("a" * before + "€" * 80, 1).parts:
+        assert not part.endswith(b"\x1b")
+    for part in alphabets.write_text("张" * (before - 90) + "🎉" * 40, 1).parts:
+        part[6:].decode("utf-16-be")  # a lone surrogate would raise
+
+
 @pytest.mark.parametrize(
     ("data_coding", "alphabet"),
     [(0, Alphabet.GSM), (1, Alphabet.ASCII), (3, Alphabet.LATIN), (4, Alphabet.OCTETS), (8, Alphabet.UCS2),
