@@ -11,7 +11,7 @@ Repeats: a claim is taken once (SKIP LOCKED and the state); an answer or a recei
 the second time (segment's primary key, done_at is null).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -223,7 +223,14 @@ def claim(
             "any_route": any_route, "lease_s": LEASE_S, "link": link,
         },
     )  # fmt: skip
-    return sorted((Claimed._make(row) for row in rows), key=lambda row: (RULES[Kind(row.kind)].priority, row.id))
+    return sorted(map(Claimed._make, rows), key=_urgency)
+
+
+_PRIORITIES = {int(kind): rule.priority for kind, rule in RULES.items()}
+
+
+def _urgency(row: Claimed) -> tuple[int, int]:
+    return _PRIORITIES[row.kind], row.id
 
 
 class Accepted(NamedTuple):
@@ -244,17 +251,34 @@ class Ended(NamedTuple):
     error: str | None
 
 
+# The hottest statements take their columns as joined text: psycopg needs 1.5 µs to write one element of an array, a
+# join 0.1 µs, and PostgreSQL cuts them apart in no time. U+001F cannot stand in an id or in a carrier's words.
+_CUT = "\x1f"
+
+
+def _joined(values: Iterable[object]) -> str:
+    return _CUT.join(map(str, values))
+
+
+def _joined_words(values: Iterable[str | None]) -> str:
+    """None becomes the empty string, which the statements read back as null."""
+    return _CUT.join([(value or "").replace(_CUT, " ") for value in values])
+
+
 _SEGMENTS = text("""
     insert into segment (outbox_id, number, attempt, total, link, message_id, state)
     select s.outbox_id, s.number, s.attempt, s.total, :link, s.message_id, 2
-      from unnest(cast(:outbox_id as bigint[]), cast(:number as smallint[]), cast(:attempt as smallint[]),
-                  cast(:total as smallint[]), cast(:message_id as text[]))
+      from unnest(cast(string_to_array(:outbox_id, E'\\x1f') as bigint[]),
+                  cast(string_to_array(:number, E'\\x1f') as smallint[]),
+                  cast(string_to_array(:attempt, E'\\x1f') as smallint[]),
+                  cast(string_to_array(:total, E'\\x1f') as smallint[]),
+                  string_to_array(:message_id, E'\\x1f', ''))
            as s(outbox_id, number, attempt, total, message_id)
         on conflict (outbox_id, number, attempt) do nothing""")
 
 _SENT = text("""
     update outbox set state = 2, lease_until = null, error = null, finished_at = null
-     where id = any(cast(:ids as bigint[])) and state in (0, 1, 7)""")
+     where id = any(cast(string_to_array(:ids, E'\\x1f') as bigint[])) and state in (0, 1, 7)""")
 
 _ENDED = text("""
     update outbox o set state = e.state, lease_until = null, error = e.error, finished_at = now()
@@ -265,11 +289,13 @@ _ENDED = text("""
 def record_accepted(db: Session, link: str, accepted: Sequence[Accepted], sent: Sequence[int]) -> None:
     """Write down the ids that the carrier gave, and which messages are now out whole."""
     if accepted:
-        outbox_id, number, attempt, total, message_id = map(list, zip(*accepted, strict=True))
-        db.execute(_SEGMENTS, {"outbox_id": outbox_id, "number": number, "attempt": attempt, "total": total,
-                               "message_id": message_id, "link": link})  # fmt: skip
+        outbox_id, number, attempt, total, message_id = zip(*accepted, strict=True)
+        db.execute(_SEGMENTS, {
+            "outbox_id": _joined(outbox_id), "number": _joined(number), "attempt": _joined(attempt),
+            "total": _joined(total), "message_id": _joined_words(message_id), "link": link,
+        })  # fmt: skip
     if sent:
-        db.execute(_SENT, {"ids": list(sent)})
+        db.execute(_SENT, {"ids": _joined(sent)})
 
 
 def record_ended(db: Session, ended: Sequence[Ended]) -> None:
@@ -292,6 +318,9 @@ def put_back(db: Session, ids: Sequence[int], delay_s: float = 0.0, *, attempt_c
         ring(db, "outbox")
 
 
+_STATE_TEXT = {state: str(int(state)) for state in State}  # str() of an IntEnum member costs a microsecond
+
+
 class Receipt(NamedTuple):
     """What a carrier said of one segment."""
 
@@ -303,8 +332,8 @@ class Receipt(NamedTuple):
 _RECEIPTS = text("""
     with hit as (
         update segment s set state = r.state, error = r.error, done_at = now()
-          from unnest(cast(:message_id as text[]), cast(:state as smallint[]), cast(:error as text[]))
-               as r(message_id, state, error)
+          from unnest(string_to_array(:message_id, E'\\x1f'), cast(string_to_array(:state, E'\\x1f') as smallint[]),
+                      string_to_array(:error, E'\\x1f', '')) as r(message_id, state, error)
          where s.message_id = r.message_id and s.link = :link and s.done_at is null
         returning s.outbox_id, s.total, r.state, r.error
     ), single as (
@@ -338,8 +367,9 @@ def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list
     latest = {receipt.message_id: receipt for receipt in receipts}
     message_ids = list(latest)
     matched, long_messages = db.execute(_RECEIPTS, {
-        "link": link, "message_id": message_ids, "state": [int(receipt.state) for receipt in latest.values()],
-        "error": [receipt.error for receipt in latest.values()],
+        "link": link, "message_id": _joined_words(message_ids),
+        "state": _CUT.join([_STATE_TEXT[receipt.state] for receipt in latest.values()]),
+        "error": _joined_words([receipt.error for receipt in latest.values()]),
     }).one()  # fmt: skip
     if long_messages:
         db.execute(_WHOLE, {"ids": long_messages})

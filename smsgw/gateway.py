@@ -7,6 +7,7 @@ stop        the same backwards: links unbind, what is answered is written down, 
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -156,8 +157,19 @@ def checks(desk: Desk, binds: list[Bind]) -> dict[str, Any]:
     return {"database": database, "redis": redis, "links": links}
 
 
+def settle_memory() -> None:
+    """Start-up's objects live for ever and messages' objects hold no cycles: collect rarely.
+
+    With the defaults the collector took a third of the gateway's time at full rate (py-spy).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
+
+
 async def _main(config: Config, database_url: str, redis_url: str) -> None:
     desk = open_desk(config, database_url, redis_url)
+    settle_memory()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
