@@ -76,14 +76,16 @@ def card(name: str, number: str, groups: tuple[str, ...] = ()) -> Card:
 
 def plain(name: str) -> str:
     """A name as one line without signs that end a field, split it or cannot be seen."""
-    if name.isascii() and name.isprintable():
-        return name.translate(_LOOKALIKES)
-    seen = [
-        " " if character.isspace() else character
-        for character in name
-        if character == _JOINER or character.isspace() or unicodedata.category(character) not in _INVISIBLE
-    ]
-    return " ".join("".join(seen).translate(_LOOKALIKES).split())
+    if not (name.isascii() and name.isprintable()):
+        name = "".join(
+            " " if character.isspace() else character
+            for character in name
+            if character == _JOINER or character.isspace() or unicodedata.category(character) not in _INVISIBLE
+        )
+    name = " ".join(name.translate(_LOOKALIKES).split())
+    if "VCARD" in name.upper():
+        name = name.replace(":", ".")  # some phones seek END:VCARD anywhere
+    return name
 
 
 def _room(parts: int) -> int:
