@@ -4,8 +4,8 @@
        parts ─> inbox_part ─ complete ─> joined and decoded ─> NEW
                           └─ too old ─> the sender is told, the parts are dropped
 
-A repeat is dropped by its key: the digest of link, sender, receiver and octets, within REPEAT_WINDOW_S. A carrier
-repeats what it got no answer for; a person who sends the same text again after two minutes means it.
+A repeat is dropped by its key: the digest of link, sender, receiver and what the reader says makes two the same message
+(inbound.py: octets, and how many like it were acknowledged on that connection), within REPEAT_WINDOW_S.
 """
 
 from collections.abc import Callable, Sequence
@@ -168,11 +168,13 @@ def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> 
         )
         sets.setdefault(bytes(set_key), []).append((number, part))
     texts = []
-    for found in sets.values():
+    for set_key, found in sets.items():
         ordered = [part for _, part in sorted(found, key=lambda item: item[0])]
         whole = ordered[0]._replace(bodies=[part.bodies[0] for part in ordered])
         texts.append(
-            Received(whole.link, whole.sender, whole.receiver, decode(whole), b"".join(whole.bodies), whole.trace)
+            Received(
+                whole.link, whole.sender, whole.receiver, decode(whole), set_key + b"".join(whole.bodies), whole.trace
+            )
         )
     return texts
 

@@ -31,18 +31,23 @@ class Bells:
         self.client = redis.asyncio.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=2)
         self._url = redis_url
         self._jobs = dict(jobs or {})
-        self._heard: dict[str, asyncio.Event] = {}
+        self._heard: dict[str, list[asyncio.Event]] = {}
         self.connected = False
 
     def event(self, bell: str) -> asyncio.Event:
-        """Set whenever this bell rings, here or in another process; the waiter clears it."""
-        return self._heard.setdefault(bell, asyncio.Event())
+        """A new event for one waiter: set whenever this bell rings, in any process; the waiter clears it."""
+        event = asyncio.Event()
+        self._heard.setdefault(bell, []).append(event)
+        return event
+
+    def _sound(self, bell: str) -> None:
+        for event in self._heard.get(bell, ()):
+            event.set()
 
     async def ring(self, bells: frozenset[str]) -> None:
         """Ring after a commit. Never raises: a lost ring costs time, not a message."""
         for bell in bells:
-            if bell in self._heard:
-                self._heard[bell].set()
+            self._sound(bell)
             try:
                 if bell in self._jobs:
                     await self._enqueue(bell)
@@ -60,7 +65,7 @@ class Bells:
         while True:
             with contextlib.suppress(*_FAILURES):
                 async for bell in self._channel():
-                    self.event(bell).set()
+                    self._sound(bell)
             self.connected = False
             await asyncio.sleep(RECONNECT_S)
 

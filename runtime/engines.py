@@ -225,6 +225,15 @@ def _initdb(prefix: Sequence[str], binaries: Path, pgdata: Path) -> None:
         raise EngineFailed(f"initdb failed in {pgdata}: {made.stderr.strip().splitlines()[-1:]}")
 
 
+def fresh_database(database_url: str) -> None:
+    """Throw our database of an embedded engine away and make an empty one."""
+    import psycopg
+
+    with psycopg.connect(database_url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as connection:
+        connection.execute(f"drop database if exists {DATABASE} with (force)")
+        connection.execute(f"create database {DATABASE}")
+
+
 def _wait_until_ready(run_dir: Path, process: subprocess.Popen[bytes] | None, log: Path) -> None:
     """Wait for the end of recovery and make our database if it is not there."""
     import psycopg

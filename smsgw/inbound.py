@@ -9,6 +9,7 @@ Reading and storing belong to a link; answering belongs to the installation: one
 """
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 ANSWER_WITHIN_S = 2.0  # a carrier gives up after 5 s (WIRE.md); before that it must be told to try again
 BATCH_MAX = 500
 ANSWER_BATCH = 100
+COPIES_MAX = 20_000  # texts remembered for a connection; some megabytes
 POLL_S = 2.0
 LOCK_RETRY_S = 2.0
 EXPIRE_CHECK_S = 30.0
@@ -52,7 +54,30 @@ class _Unstored:
     texts: list[Received] = field(default_factory=list)
     parts: list[ReceivedPart] = field(default_factory=list)
     owed: list[tuple[Link, Callable[[], None], int]] = field(default_factory=list)
-    since: float = 0.0
+    copies: list[bytes] = field(default_factory=list)
+
+
+class _Copies:
+    """Tells a text that a person sends again from one that the carrier repeats.
+
+    A carrier repeats what it has no answer to: after a lost connection, or when we were slow. So a text that comes
+    again on the connection on which its like was acknowledged in time is new: "YES", twice within a minute.
+    """
+
+    def __init__(self) -> None:
+        self._session: Link | None = None
+        self._acknowledged: dict[bytes, int] = {}
+
+    def count(self, session: Link, text: bytes) -> int:
+        """How many like this were acknowledged on this connection."""
+        if session is not self._session or len(self._acknowledged) > COPIES_MAX:
+            self._session, self._acknowledged = session, {}
+        return self._acknowledged.get(text, 0)
+
+    def acknowledged(self, session: Link, texts: list[bytes]) -> None:
+        if session is self._session:
+            for text in texts:
+                self._acknowledged[text] = self._acknowledged.get(text, 0) + 1
 
 
 class Inbound:
@@ -65,20 +90,19 @@ class Inbound:
         self._database = database
         self._metrics = metrics.of_link(link)
         self._unstored = _Unstored()
+        self._copies = _Copies()
         self._dirty = asyncio.Event()
 
     def delivered(self, session: Link, write: Callable[[], None], sequence: int, message: ShortMessage) -> None:
         """Take one deliver_sm or data_sm that is no receipt; it is acknowledged when it is stored."""
-        refusal = self._read(message)
+        refusal = self._read(session, message)
         if refusal:
             session.answer([sequence], refusal)
             return
-        if not self._unstored.owed:
-            self._unstored.since = time.monotonic()
         self._unstored.owed.append((session, write, sequence))
         self._dirty.set()
 
-    def _read(self, message: ShortMessage) -> int:
+    def _read(self, session: Link, message: ShortMessage) -> int:
         """Put the message with the unstored; or the status with which it is refused."""
         if _USSD_SERVICE_OP in message.tlvs:
             return _RX_R_APPN  # no dialogue of ours
@@ -96,7 +120,12 @@ class Inbound:
             text = sms_parts.decode(
                 content.data_coding, content.data, self._profile, locking=content.locking, single=content.single
             )
-            repeat = content.data + bytes((message.data_coding, message.esm_class))
+            like = hashlib.blake2b(
+                content.data + f"|{sender}|{receiver}|{message.data_coding}|{message.esm_class}".encode(),
+                digest_size=16,
+            ).digest()
+            repeat = like + self._copies.count(session, like).to_bytes(4, "big")
+            self._unstored.copies.append(like)
             self._unstored.texts.append(
                 Received(self._link, sender, receiver, text[:TEXT_CHARACTERS_MAX], repeat, trace)
             )
@@ -153,6 +182,8 @@ class Inbound:
         for session, write in {id(owed[0]): owed[:2] for owed in batch.owed}.values():
             session.answer([sequence for owed_to, _, sequence in batch.owed if owed_to is session], status)
             write()
+            if not status:
+                self._copies.acknowledged(session, batch.copies)
 
 
 class Answering:

@@ -46,7 +46,7 @@ from smsgw.smpp_session import Session as Link
 log = logging.getLogger(__name__)
 
 CLAIM_AHEAD_S = 0.2  # a bind holds no more than its link sends in this time: an urgent text waits no longer behind it
-CLAIM_MIN = 100
+CLAIM_MIN = 100  # on a link without a limit
 CLAIM_MAX = 4_000
 POLL_S = 1.0  # the net under lost rings
 DATABASE_AWAY_S = 0.5
@@ -229,9 +229,17 @@ class Outbound:
             self._pacer.throttled(time.monotonic(), (piece.reference % 97) / 97)
             flight.submitted -= 1
             self._ready.appendleft(piece)
+            self._return_unsent()
         else:
             self._refused(piece, status)
         self._dirty.set()
+
+    def _return_unsent(self) -> None:
+        """While the link rests, what it has not begun waits in the table: where a STOP or another link finds it."""
+        begun = [piece for piece in self._ready if piece.flight.submitted or piece.flight.answered]
+        unsent = {piece.flight.id for piece in self._ready if not (piece.flight.submitted or piece.flight.answered)}
+        self._unwritten.put_back += unsent
+        self._ready = deque(begun)
 
     def answered_late(self, piece: Piece, status: int, message_id: str) -> None:
         """An answer after the time-out: the carrier has it, so a repeat that is not claimed yet is taken back."""
@@ -283,6 +291,10 @@ class Outbound:
             if self._session is None:
                 self._hungry.clear()
                 continue
+            rest_s = self._pacer.paused_until - time.monotonic()
+            if rest_s > 0:
+                await asyncio.sleep(rest_s)
+                continue
             count = self._claim_size()
             self._rung.clear()
             try:
@@ -310,8 +322,9 @@ class Outbound:
             pass
 
     def _claim_size(self) -> int:
-        limit = self._pacer.per_second or self._rate
-        return int(min(CLAIM_MAX, max(CLAIM_MIN, limit * CLAIM_AHEAD_S)))
+        if self._pacer.per_second:
+            return int(min(CLAIM_MAX, max(1, self._pacer.per_second * CLAIM_AHEAD_S)))
+        return int(min(CLAIM_MAX, max(CLAIM_MIN, self._rate * CLAIM_AHEAD_S)))
 
     def _take(self, rows: list[Claimed]) -> None:
         """Open and plan what was claimed. A row that cannot be sent is ended; it does not stop the others."""
