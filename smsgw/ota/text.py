@@ -37,16 +37,17 @@ class Line(NamedTuple):
     label: str  # one of the four above
     contact_id: int
     name: str
-    rest: str  # number, or what else must stand whole
-    groups: str = ""
+    number: str  # as it is dialled; stands whole
+    more: str = ""  # groups, what it was before
 
     def shapes(self) -> Iterator[str]:
-        """The line whole, without its groups, and then with less and less of the name."""
-        yield f"{self.name} {self.rest} {self.groups}".rstrip()
-        if self.groups:
-            yield f"{self.name} {self.rest} {CUT}"
+        """The line whole, then with less and less of the rest, then with less and less of the name."""
+        words = " ".join(filter(None, (self.name, self.number)))
+        yield f"{words} {self.more}".rstrip()
+        for length in range(len(self.more) - 1, -1, -1):
+            yield f"{words} {self.more[:length].rstrip()}{CUT}"
         for length in range(len(self.name) - 1, 0, -1):
-            yield f"{self.name[:length]}{CUT} {self.rest}"
+            yield f"{self.name[:length]}{CUT} {self.number}"
 
 
 class Text(NamedTuple):
@@ -65,11 +66,11 @@ def line(change: Change, region: str, translate: Translate) -> Line:
     if before is None:
         return Line(SAVE, change.contact_id, after.name, number, groups)
     if (before.name, before.number) == (after.name, after.number):
-        return Line(GROUPS, change.contact_id, after.name, groups or translate(_("in no group now")))
+        return Line(GROUPS, change.contact_id, after.name, "", groups or translate(_("in no group now")))
     old = [before.name] if before.name != after.name else []
     old += [display(before.number, region)] if before.number != after.number else []
     was = translate(_("(was {old})")).format(old=" ".join(old))
-    return Line(CHANGED, change.contact_id, after.name, f"{number} {was}", groups)
+    return Line(CHANGED, change.contact_id, after.name, number, f"{was} {groups}".rstrip())
 
 
 def deletion(contact_id: int, content: Content, region: str) -> Line:
@@ -82,7 +83,7 @@ def texts(lines: Sequence[Line], translate: Translate) -> list[Text]:
     by_kind = sorted(lines, key=lambda one: _ORDER.index(one.label))
     best = _pack(by_kind, translate)
     if len(best) > 1:
-        apart = _pack(sorted(by_kind, key=lambda one: gsm7.encode(one.name + one.groups) is None), translate)
+        apart = _pack(sorted(by_kind, key=lambda one: gsm7.encode(one.name + one.more) is None), translate)
         best = min(best, apart, key=len)
     if len(best) == 1:
         return [Text(best[0].words, tuple(best[0].contact_ids), segments(best[0].words))]
