@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from addressbook.sealed import KeyRing
 from addressbook.service import ring, service_of
 
 REPEAT_WINDOW_S = 120
@@ -118,13 +119,27 @@ def _repeat_of(message: Received) -> str:
     return "\0".join((message.link, message.sender, message.receiver, message.repeat.hex()))
 
 
+# Two processes that store the last two parts of a set at once do not see each other's: without these locks neither
+# would find the set complete.
+_LOCK_SETS = text("select pg_advisory_xact_lock(l.key) from unnest(cast(:keys as bigint[])) as l(key)")
+
 _STORE_PARTS = text("""
     insert into inbox_part (set_key, number, total, link, sender, receiver, data_coding, shifts, body, trace)
-    select * from unnest(cast(:set_key as bytea[]), cast(:number as smallint[]), cast(:total as smallint[]),
-                         cast(:link as text[]), cast(:sender as bytea[]), cast(:receiver as text[]),
-                         cast(:data_coding as smallint[]), cast(:shifts as int[]), cast(:body as bytea[]),
-                         cast(:trace as text[]))
+    select m.set_key, m.number, m.total, m.link, m.sender, m.receiver, m.data_coding, m.shifts, m.body, m.trace
+      from unnest(cast(:set_key as bytea[]), cast(:number as smallint[]), cast(:total as smallint[]),
+                  cast(:link as text[]), cast(:sender as bytea[]), cast(:receiver as text[]),
+                  cast(:data_coding as smallint[]), cast(:shifts as int[]), cast(:body as bytea[]),
+                  cast(:trace as text[]), cast(:joined_key as bytea[]))
+           as m(set_key, number, total, link, sender, receiver, data_coding, shifts, body, trace, joined_key)
+     where not exists (select from inbox_part j
+                        where j.set_key = m.joined_key and j.number = 0
+                          and j.received_at > now() - make_interval(secs => :window_s))
         on conflict (set_key, number) do nothing""")
+
+_MARK_JOINED = text("""
+    insert into inbox_part (set_key, number, total, link, sender, receiver, data_coding, shifts, body, trace)
+    select j.key, 0, 0, '', :nothing, '', 0, 0, :nothing, '' from unnest(cast(:joined_keys as bytea[])) as j(key)
+        on conflict (set_key, number) do update set received_at = now()""")
 
 _TAKE_COMPLETE = text("""
     delete from inbox_part p
@@ -138,6 +153,7 @@ def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> 
     set_keys = [keys.digest(b"parts", "\0".join((m.sender, m.receiver, str(m.reference), str(m.total)))) for m in parts]
     # In the order of their keys, so that two processes with parts of one set do not wait for each other in a ring.
     rows = sorted(zip(set_keys, parts, strict=True), key=lambda row: (row[0], row[1].number))
+    db.execute(_LOCK_SETS, {"keys": sorted({int.from_bytes(key[1:9], "big", signed=True) for key in set_keys})})
     db.execute(
         _STORE_PARTS,
         {
@@ -151,6 +167,8 @@ def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> 
             "shifts": [m.shifts for _, m in rows],
             "body": [keys.seal(b"text", m.body) for _, m in rows],
             "trace": [m.trace for _, m in rows],
+            "joined_key": [_joined_key(keys, set_key, m.number, m.body) for set_key, m in rows],
+            "window_s": REPEAT_WINDOW_S,
         },
     )
     sets: dict[bytes, list[tuple[int, PartSet]]] = {}
@@ -168,7 +186,9 @@ def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> 
         )
         sets.setdefault(bytes(set_key), []).append((number, part))
     texts = []
+    joined_keys = []
     for set_key, found in sets.items():
+        joined_keys += [_joined_key(keys, set_key, number, one.bodies[0]) for number, one in found]
         ordered = [part for _, part in sorted(found, key=lambda item: item[0])]
         whole = ordered[0]._replace(bodies=[part.bodies[0] for part in ordered])
         texts.append(
@@ -176,7 +196,13 @@ def _store_parts(db: Session, parts: Sequence[ReceivedPart], decode: Decode) -> 
                 whole.link, whole.sender, whole.receiver, decode(whole), set_key + b"".join(whole.bodies), whole.trace
             )
         )
+    if joined_keys:
+        db.execute(_MARK_JOINED, {"joined_keys": sorted(joined_keys), "nothing": b""})
     return texts
+
+
+def _joined_key(keys: KeyRing, set_key: bytes, number: int, body: bytes) -> bytes:
+    return keys.digest(b"joined", f"{set_key.hex()}:{number}:{body.hex()}")
 
 
 class Taken(NamedTuple):
@@ -216,11 +242,15 @@ def finish(db: Session, ids: Sequence[int], state: State = State.DONE, error: st
 
 _EXPIRE_PARTS = text("""
     with old as (
-        select set_key from inbox_part group by set_key
+        select set_key from inbox_part where total > 0 group by set_key
         having max(received_at) < now() - make_interval(secs => :kept_s) limit 1000
     )
     delete from inbox_part p using old where p.set_key = old.set_key
     returning p.set_key, p.sender, p.total, p.trace""")
+
+
+_FORGET_JOINED = text("""
+    delete from inbox_part where total = 0 and received_at < now() - make_interval(secs => :window_s)""")
 
 
 class Incomplete(NamedTuple):
@@ -234,6 +264,7 @@ class Incomplete(NamedTuple):
 
 def expire_parts(db: Session) -> list[Incomplete]:
     """Drop sets that will not become whole any more; each sender is owed a word about it."""
+    db.execute(_FORGET_JOINED, {"window_s": REPEAT_WINDOW_S})
     open_text = service_of(db).keys.open_text
     sets: dict[bytes, Incomplete] = {}
     for set_key, sender, total, trace in db.execute(_EXPIRE_PARTS, {"kept_s": PARTS_KEPT_S}):
