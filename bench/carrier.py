@@ -62,6 +62,9 @@ class Carrier(asyncio.Protocol):
                 start = at + 17 + 2
                 source_end = data.index(0, start)
                 phone_end = data.index(0, source_end + 3)
+                if self.arguments.stamp and data[phone_end + 1] & 0x40:  # esm_class. SMPP 3.4, 5.2.12
+                    phone = data[source_end + 3 : phone_end].decode()
+                    print(json.dumps({"phone": phone, "at": time.monotonic()}), flush=True)
                 text = (
                     b"id:%s sub:001 dlvrd:001 submit date:2601010000 done date:2601010000 stat:DELIVRD err:000 text:"
                     % (message_id)
@@ -161,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.carrier")
     parser.add_argument("--receipt-after-ms", type=int, default=300)
     parser.add_argument("--deliver", type=int, default=0, help="send so many texts from phones")
+    parser.add_argument("--stamp", action="store_true", help="print when each message with a header comes")
     parser.add_argument("--phones", type=int, default=10_000)
     parser.add_argument("--window", type=int, default=1_000)
     parser.add_argument("--text", default="HELP", help="{n} becomes a running number")
