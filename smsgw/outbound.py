@@ -31,10 +31,10 @@ from addressbook.outbox import (
     Kind,
     State,
 )
-from addressbook.sealed import KeyRing
+from addressbook.sealed import KeyRing, SealBroken
 from runtime.database import Database
 from smsgw import sms_text
-from smsgw.carriers import BadSource, LinkProfile, source_address, validity_period
+from smsgw.carriers import LinkProfile, source_address, validity_period
 from smsgw.metrics import Metrics
 from smsgw.pacing import Pacer
 from smsgw.pdu import SubmitTemplate, encode_tlv
@@ -60,7 +60,7 @@ TEMPORARY = frozenset({0x08, 0x64})  # system error, receiver's temporary error
 class Flight:
     """One claimed message and what is known of its segments."""
 
-    __slots__ = ("answered", "attempt", "error", "id", "kind", "submitted", "total", "trace")
+    __slots__ = ("answered", "attempt", "error", "id", "kind", "refused", "submitted", "total", "trace", "unanswered")
 
     def __init__(self, row: Claimed, total: int) -> None:
         self.id = row.id
@@ -69,7 +69,9 @@ class Flight:
         self.trace = row.trace
         self.total = total
         self.submitted = 0
-        self.answered = 0
+        self.answered = 0  # segments whose attempt is over, whatever came of it
+        self.unanswered = 0  # of these: nothing came in time
+        self.refused = False  # one of these, for good
         self.error: str | None = None
 
 
@@ -99,6 +101,14 @@ class _Unwritten:
     def __bool__(self) -> bool:
         return bool(self.accepted or self.sent or self.ended or self.put_back or self.retry)
 
+    def add(self, later: "_Unwritten") -> None:
+        self.accepted += later.accepted
+        self.sent += later.sent
+        self.ended += later.ended
+        self.put_back += later.put_back
+        for delay_s, ids in later.retry.items():
+            self.retry.setdefault(delay_s, []).extend(ids)
+
 
 class Outbound:
     """The sending half of one link. It outlives its connections: a new Session is given to `link_up`."""
@@ -123,7 +133,6 @@ class Outbound:
         self.link = link
         self.carrier = carrier  # whose message ids: a transmitter and a receiver of one message centre share them
         self.profile = profile
-        self.queue = 0
         self.last_success: datetime | None = None
         self._address = address
         self._database = database
@@ -140,6 +149,7 @@ class Outbound:
         self._hungry = asyncio.Event()
         self._dirty = asyncio.Event()
         self._unwritten = _Unwritten()
+        self._writing = asyncio.Lock()
         self._unrecorded = 0  # answered, not yet committed
         self._rate = 0.0  # accepted segments a second, smoothed
         self._counted, self._counted_at = 0, time.monotonic()
@@ -148,6 +158,11 @@ class Outbound:
         self._timer: asyncio.TimerHandle | None = None
 
     # ---- the link
+
+    @property
+    def queue(self) -> int:
+        """Segments that are claimed for this link and not yet answered."""
+        return len(self._ready) + (self._session.unanswered() if self._session is not None else 0)
 
     def link_up(self, session: Link, write: Callable[[], None]) -> None:
         """The bind stands: send on this session; `write` puts its bytes on the socket."""
@@ -163,6 +178,7 @@ class Outbound:
         self._write = lambda: None
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         under_way = session.outstanding()
         flights = {id(piece.flight): piece.flight for piece in self._ready}
         flights |= {id(piece.flight): piece.flight for piece in under_way if isinstance(piece, Piece)}
@@ -170,6 +186,8 @@ class Outbound:
         for flight in flights.values():
             if not flight.submitted:
                 self._unwritten.put_back.append(flight.id)
+            elif flight.refused:
+                self._through(flight)
             else:
                 self._give_up(flight, LINK_LOST_RETRY_S, "the link was lost before the answer")
         self._dirty.set()
@@ -198,14 +216,18 @@ class Outbound:
                 submit(piece.template, piece.digits, piece.payload, piece.tlvs, piece, now)
             self._pacer.take(room)
             self._write()
-        elif ready and session.free_window() > self._unrecorded:
+        if ready and session.free_window() > self._unrecorded:  # it is the pace that holds the rest back
             self._fill_later(self._pacer.wait(now))
         if len(ready) <= self._claim_size() // 2:
             self._hungry.set()
 
     def _fill_later(self, seconds: float) -> None:
-        if self._timer is None or self._timer.cancelled() or self._timer.when() <= asyncio.get_running_loop().time():
-            self._timer = asyncio.get_running_loop().call_later(max(0.001, seconds), self.fill)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.001, seconds), self._fill_now)
+
+    def _fill_now(self) -> None:
+        self._timer = None
+        self.fill()
 
     def answered(self, piece: Piece, status: int, message_id: str) -> None:
         """The carrier's answer to one segment, in time or late."""
@@ -223,7 +245,7 @@ class Outbound:
                 if flight.error is None:
                     unwritten.sent.append(flight.id)
                 else:
-                    unwritten.ended.append(Ended(flight.id, State.FAILED, flight.error))
+                    self._through(flight)
         elif status in THROTTLING:
             self._metrics.throttled.inc()
             self._pacer.throttled(time.monotonic(), (piece.reference % 97) / 97)
@@ -248,8 +270,11 @@ class Outbound:
             key = self.ids.response_key(message_id) or reference_key(piece.reference, piece.digits)
             self._unwritten.accepted.append(Accepted(flight.id, piece.number, flight.attempt, flight.total, key))
             self._unrecorded += 1
-            if flight.total == 1:
-                self._unwritten.sent.append(flight.id)
+            flight.unanswered -= 1
+            if not flight.unanswered and not flight.refused:
+                flight.error = None
+                if flight.answered == flight.total:
+                    self._unwritten.sent.append(flight.id)
             self._dirty.set()
 
     def _refused(self, piece: Piece, status: int) -> None:
@@ -258,29 +283,43 @@ class Outbound:
         log.info("the carrier refused a segment", extra={"link": self.link, "status": words, "trace": flight.trace})
         self._metrics.refused.inc()
         flight.answered += 1
-        if status in TEMPORARY and flight.total == 1:
-            self._give_up(flight, RETRY_AFTER_S, words)
+        if status in TEMPORARY and flight.total == 1 and self._may_resend(flight):
+            self._unwritten.retry.setdefault(RETRY_AFTER_S, []).append(flight.id)
             return
         flight.error = words
+        flight.refused = True
         if flight.answered == flight.total:
-            self._unwritten.ended.append(Ended(flight.id, State.FAILED, words))
+            self._through(flight)
 
     def timed_out(self, piece: Piece) -> None:
         """No answer in time: unknown, not failed. The kind's rule decides whether the message goes once more."""
         log.warning("no answer to a segment", extra={"link": self.link, "trace": piece.flight.trace})
         flight = piece.flight
         flight.answered += 1
-        flight.error = "no answer"
+        flight.unanswered += 1
+        if not flight.refused:
+            flight.error = "no answer"
         if flight.answered == flight.total:
-            self._give_up(flight, 0.0, "no answer")
+            self._through(flight)
         self._dirty.set()
 
+    def _through(self, flight: Flight) -> None:
+        """The attempt is over for all segments, and not all were accepted."""
+        if flight.refused:
+            self._unwritten.ended.append(Ended(flight.id, State.FAILED, flight.error))
+        else:
+            self._give_up(flight, 0.0, "no answer")
+
     def _give_up(self, flight: Flight, again_in_s: float, why: str) -> None:
-        """End this attempt: once more if the kind allows it and it was the first, else unknown."""
-        if RULES[Kind(flight.kind)].resend and flight.attempt < ATTEMPTS_MAX:
+        """End this attempt, whose outcome is not known: once more if the kind allows it, else unknown."""
+        if self._may_resend(flight):
             self._unwritten.retry.setdefault(again_in_s, []).append(flight.id)
         else:
             self._unwritten.ended.append(Ended(flight.id, State.UNKNOWN, why))
+
+    @staticmethod
+    def _may_resend(flight: Flight) -> bool:
+        return RULES[Kind(flight.kind)].resend and flight.attempt < ATTEMPTS_MAX
 
     # ---- claiming
 
@@ -307,7 +346,6 @@ class Outbound:
                 await asyncio.sleep(DATABASE_AWAY_S)
                 continue
             self._take(rows)
-            self.queue = len(self._ready)
             if len(rows) < count:  # nothing more is due: wait for a ring, or look again
                 await self._wait_for_ring()
             else:
@@ -324,7 +362,7 @@ class Outbound:
     def _claim_size(self) -> int:
         if self._pacer.per_second:
             return int(min(CLAIM_MAX, max(1, self._pacer.per_second * CLAIM_AHEAD_S)))
-        return int(min(CLAIM_MAX, max(CLAIM_MIN, self._rate * CLAIM_AHEAD_S)))
+        return int(min(CLAIM_MAX, max(min(CLAIM_MIN, self._window), self._rate * CLAIM_AHEAD_S)))
 
     def _take(self, rows: list[Claimed]) -> None:
         """Open and plan what was claimed. A row that cannot be sent is ended; it does not stop the others."""
@@ -333,16 +371,19 @@ class Outbound:
             self._dirty.set()
             return
         refused = 0
+        overtakes = bool(rows and self._ready and rows[0].kind < self._ready[-1].flight.kind)
         for row in rows:
             if row.refused:
                 refused += 1
                 continue
             try:
                 self._ready.extend(self._pieces(row))
-            except (BadSource, sms_text.TextTooLong, ValueError) as error:
+            except (SealBroken, ValueError) as error:  # BadSource and TextTooLong are ValueErrors
                 log.warning("a message cannot be sent", extra={"trace": row.trace, "reason": type(error).__name__})
                 self._unwritten.ended.append(Ended(row.id, State.FAILED, str(error)[:80]))
                 self._dirty.set()
+        if overtakes:  # kinds are numbered in the order of their priority; parts of one message keep theirs
+            self._ready = deque(sorted(self._ready, key=lambda piece: piece.flight.kind))
         self._metrics.cancelled.inc(refused)
         self.fill()
 
@@ -398,22 +439,33 @@ class Outbound:
 
     async def flush(self) -> None:
         """One transaction with all that is unwritten; tried again until the database takes it."""
-        batch, self._unwritten = self._unwritten, _Unwritten()
-        if not batch:
-            return
-        while True:
+        async with self._writing:  # who calls this to be sure must also wait for the batch that is under way
+            batch, self._unwritten = self._unwritten, _Unwritten()
+            if not batch:
+                return
             try:
-                await self._database.transact(self._write_down, batch)
-                break
-            except Exception as error:  # noqa: BLE001 -- what the carrier said must not be lost, whatever the trouble is
-                log.warning("writing down failed", extra={"link": self.link, "reason": type(error).__name__})
-                await asyncio.sleep(DATABASE_AWAY_S)
+                await self._write_down_surely(batch)
+            except asyncio.CancelledError:
+                # At a stop. To write it again does no harm: every statement looks at the state that it expects.
+                batch.add(self._unwritten)
+                self._unwritten = batch
+                raise
         self._unrecorded -= len(batch.accepted)
         self._measure(len(batch.accepted))
         self._metrics.accepted.inc(len(batch.accepted))
         if batch.accepted:
             self.last_success = datetime.now(UTC)
         self.fill()
+
+    async def _write_down_surely(self, batch: _Unwritten) -> None:
+        while True:
+            try:
+                await self._database.transact(self._write_down, batch)
+            except Exception as error:  # noqa: BLE001 -- what the carrier said must not be lost, whatever the trouble is
+                log.warning("writing down failed", extra={"link": self.link, "reason": type(error).__name__})
+                await asyncio.sleep(DATABASE_AWAY_S)
+            else:
+                return
 
     def _write_down(self, db: Session, batch: _Unwritten) -> None:
         outbox.record_accepted(db, self.carrier, batch.accepted, batch.sent)
