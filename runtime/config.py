@@ -84,7 +84,9 @@ class BindConfig(_Section):
     profile: str = "default"
     override: dict[str, Any] = Field(default_factory=dict)
     prefixes: list[Annotated[str, Field(pattern="^[0-9]{1,15}$")]] = Field(default_factory=list)
-    outbind_port: Port | None = None  # wait here for the carrier's outbind instead of connecting first
+    outbind_port: Port | None = None  # wait here for the outbind of `host` instead of connecting first
+    response_timeout_s: Annotated[float, Field(gt=0, le=80)] = 60.0  # shorter than the lease of a claim (outbox.py)
+    enquire_link_s: Annotated[float, Field(gt=0, le=3_600)] = 30.0
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
@@ -92,6 +94,14 @@ class BindConfig(_Section):
             raise ValueError("give either password or password_file")
         if self.password is not None and self.password.lower() in KNOWN_SECRETS:
             raise ValueError("password is one that everybody knows: choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _no_tls_for_callers(self) -> Self:
+        if self.tls and self.outbind_port is not None:
+            raise ValueError(
+                "outbind_port: not possible with tls, for which the caller would need a certificate of ours"
+            )
         return self
 
     def secret(self) -> str:

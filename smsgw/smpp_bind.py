@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import cast
 
 from addressbook import network, outbox
-from runtime.config import BindConfig
+from runtime.config import BadConfig, BindConfig
 from runtime.database import Database
 from runtime.locks import AdvisoryLock
 from smsgw.carriers import LinkProfile
@@ -115,7 +115,7 @@ class Bind:
             began = time.monotonic()
             try:
                 await self._connection(stop)
-            except (OSError, TimeoutError, ssl.SSLError) as error:
+            except (OSError, TimeoutError, BadConfig) as error:  # ssl.SSLError is an OSError
                 self._set("down", _reason(error))
             if self.state == "refused":
                 log.error("the carrier refuses our credentials: not trying again", extra={"link": self.config.name})
@@ -134,6 +134,7 @@ class Bind:
                 return True
             try:
                 if await self._lock.acquire():
+                    await self._outbound.flush()  # what we know ourselves of our claims is no riddle
                     await self._database.transact(outbox.end_leases, self.config.name)
                     return True
                 self._set("waiting", "another process holds this link")
@@ -146,11 +147,11 @@ class Bind:
         """One connection from connect to close."""
         session = Session(self._session_config())
         wire = _Wire(session, self._on_events)
-        await self._connect(wire)
         try:
-            await self._drive(session, wire, stop)
+            if await self._connect(wire, stop):
+                await self._drive(session, wire, stop)
         finally:
-            if self.state == "up":
+            if self.state in ("up", "connecting"):
                 self._set("down", wire.reason)
             self._outbound.link_down(session)
             wire.close()
@@ -180,32 +181,44 @@ class Bind:
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await wire.drained(session)
-        await self._outbound.flush()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._outbound.flush()
         session.unbind(time.monotonic())
         wire.write()
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await wire.closed.wait()
 
-    async def _connect(self, wire: "_Wire") -> None:
+    async def _connect(self, wire: "_Wire", stop: asyncio.Event) -> bool:
+        """Connect, or wait for the carrier to; False if there is no reason to wait any more."""
         config = self.config
-        loop = asyncio.get_running_loop()
+        if config.outbind_port is not None:
+            return await self._connected_by_carrier(wire, config.outbind_port, stop)
         context = None
         if config.tls:
             context = ssl.create_default_context(cafile=config.tls_ca_file)
             context.minimum_version = ssl.TLSVersion.TLSv1_2  # S37
-        async with asyncio.timeout(CONNECT_TIMEOUT_S if config.outbind_port is None else None):
-            if config.outbind_port is None:
-                await loop.create_connection(
-                    lambda: wire, config.host, config.port, ssl=context,
-                    server_hostname=config.host if config.tls else None,
-                )  # fmt: skip
-            else:
-                server = await loop.create_server(lambda: wire, port=config.outbind_port, ssl=context)
-                try:
-                    await wire.connected.wait()
-                finally:
-                    server.close()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await asyncio.get_running_loop().create_connection(
+                lambda: wire, config.host, config.port, ssl=context, server_hostname=config.host if config.tls else None
+            )
+        return True
+
+    async def _connected_by_carrier(self, wire: "_Wire", port: int, stop: asyncio.Event) -> bool:
+        """Only `host` may call: whoever is answered with a bind learns our password."""
+        loop = asyncio.get_running_loop()
+        callers = {str(found[4][0]) for found in await loop.getaddrinfo(self.config.host, None)}
+        server = await loop.create_server(lambda: _Caller(wire, callers), port=port)
+        try:
+            while not wire.connected.is_set():
+                await _wait(wire.connected, LOCK_CHECK_S)
+                if stop.is_set() or not await self._lock.check():
+                    wire.reason = "no longer waiting for the carrier's outbind"
+                    return wire.connected.is_set()
+            return True
+        finally:
+            server.close()
 
     def _session_config(self) -> SessionConfig:
         config = self.config
@@ -216,6 +229,8 @@ class Bind:
             system_type=config.system_type,
             window=config.window,
             wait_outbind=config.outbind_port is not None,
+            response_timeout_s=config.response_timeout_s,
+            enquire_link_interval_s=config.enquire_link_s,
         )
 
     # ---- events
@@ -307,11 +322,7 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        made = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
-        if self._transport is not None:  # a second outbind while one is served
-            made.abort()
-            return
-        self._transport = made
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self.connected.set()
         self.session.connected(time.monotonic())
         self.write()
@@ -353,6 +364,24 @@ class _Wire(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+class _Caller(asyncio.Protocol):
+    """A connection to our outbind port: the carrier's, and the first, becomes the wire; any other is dropped."""
+
+    def __init__(self, wire: _Wire, callers: set[str]) -> None:
+        self._wire = wire
+        self._callers = callers
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        made = cast("asyncio.Transport", transport)
+        peer = made.get_extra_info("peername") or ("nobody",)
+        if self._wire.connected.is_set() or str(peer[0]).removeprefix("::ffff:") not in self._callers:
+            log.warning("a caller on the outbind port was turned away")
+            made.abort()
+            return
+        made.set_protocol(self._wire)
+        self._wire.connection_made(made)
 
 
 def _reason(error: BaseException) -> str:
