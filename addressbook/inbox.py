@@ -218,21 +218,22 @@ class Taken(NamedTuple):
 
 _TAKE = text("""
     select id, link, sender, receiver, body, trace from inbox
-     where state = 0 order by id limit :count for update skip locked""")
+     where state = 0 and get_byte(sender_digest, 1) % :lanes = :lane order by id limit :count for update skip locked""")
 
 _FINISH = text("""
     update inbox set state = :state, error = :error, finished_at = now() where id = any(cast(:ids as bigint[]))""")
 
 
-def take(db: Session, count: int) -> list[Taken]:
-    """The oldest unanswered texts, locked until this transaction ends; call finish in the same one.
+def take(db: Session, count: int, lane: int = 0, lanes: int = 1) -> list[Taken]:
+    """The oldest unanswered texts of a lane, locked until this transaction ends; call finish in the same one.
 
-    One process at a time takes (an advisory lock of the gateway's), so that a person's texts stay in order.
+    All texts of one sender are in one lane, and one reader at a time takes from a lane (the gateway sees to that), so a
+    person's texts stay in order.
     """
     open_text = service_of(db).keys.open_text
     return [
         Taken(row[0], row[1], open_text(b"number", row[2]), row[3], open_text(b"text", row[4]), row[5])
-        for row in db.execute(_TAKE, {"count": count})
+        for row in db.execute(_TAKE, {"count": count, "lane": lane, "lanes": lanes})
     ]
 
 

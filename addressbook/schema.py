@@ -181,6 +181,7 @@ class Push(Table):
         CheckConstraint("state in ('open', 'sent', 'delivered', 'failed')", name="state"),
         Index("push_owner_id_open_key", "owner_id", unique=True, postgresql_where=text("state = 'open'")),
         Index("push_due_at_open_idx", "due_at", postgresql_where=text("state = 'open'")),
+        Index(None, "owner_id", "planned_at"),  # when was this owner's last one?
     )
 
     id: Mapped[Id]

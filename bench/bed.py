@@ -113,11 +113,14 @@ def counted(carrier: subprocess.Popen[str]) -> dict[str, float]:
     return json.loads(line_of(carrier)) or {}
 
 
-def wait_ready(port: int) -> None:
-    """Until the gateway on this API port says that it can do its job."""
+def wait_ready(port: int, *, links: bool = True) -> None:
+    """Until the gateway on this API port says that it can do its job, or (links=False) that it is alive."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
-        with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+        with (
+            suppress(OSError),
+            urlopen(f"http://127.0.0.1:{port}/{'readyz' if links else 'healthz'}", timeout=2) as answer,
+        ):
             if answer.status == 200:
                 return
         time.sleep(0.05)

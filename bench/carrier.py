@@ -22,6 +22,7 @@ _SUBMIT, _SUBMIT_RESP, _DELIVER, _DELIVER_RESP = 4, 0x80000004, 5, 0x80000005
 _BINDS = {1, 2, 9}
 _ENQUIRE, _UNBIND = 0x15, 6
 TICK_S = 0.005
+_LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
 class Carrier(asyncio.Protocol):
@@ -120,7 +121,10 @@ class Carrier(asyncio.Protocol):
             number = self.arguments.deliver - self.texts
             self.texts -= 1
             self.pending += 1
-            text = self.arguments.text.replace("{n}", f"{number:07}").encode("ascii")
+            words = self.arguments.text.replace("{n}", f"{number:07}").replace(
+                "{w}", f"{number:07}".translate(_LETTERS)
+            )
+            text = words.encode("ascii")
             phone = b"86139%08d" % (number % self.arguments.phones)
             out.append(b"\0\1\1" + phone + b"\0\3\0" + b"20880\0" + b"\0\0\0\0\0\0\0\0\0" + bytes((len(text),)) + text)
         if out:
@@ -167,7 +171,7 @@ def main() -> None:
     parser.add_argument("--stamp", action="store_true", help="print when each message with a header comes")
     parser.add_argument("--phones", type=int, default=10_000)
     parser.add_argument("--window", type=int, default=1_000)
-    parser.add_argument("--text", default="HELP", help="{n} becomes a running number")
+    parser.add_argument("--text", default="HELP", help="{n} becomes a running number, {w} the same in letters")
     uvloop.run(_serve(parser.parse_args()))
 
 

@@ -31,8 +31,9 @@ from runtime.database import Database
 from runtime.engines import EngineFailed, Engines
 from runtime.locks import AdvisoryLock
 from smsgw import http_api
+from smsgw.answering import LANES, Answering
 from smsgw.carriers import BadProfile, profile
-from smsgw.inbound import Answering, Inbound
+from smsgw.inbound import Inbound
 from smsgw.metrics import Metrics
 from smsgw.outbound import Outbound
 from smsgw.receipt_desk import ReceiptDesk
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 
 PUSH_JOB = "workers.jobs.plan_pushes"
 STOP_WITHIN_S = 15.0
-# Every statement of the gateway looks up a batch by index. Without statistics, on a table that was empty a minute ago,
+# Every statement of a link looks up a batch by index. Without statistics, on a table that was empty a minute ago,
 # the planner would rather read all of it: 300 µs a receipt instead of 15, measured.
 HOT_SETTINGS = {
     "enable_seqscan": "off",
@@ -61,6 +62,7 @@ class Desk:
     config: Config
     database_url: str
     database: Database
+    hot: Database  # the same for the links' own statements, see HOT_SETTINGS
     keys: KeyRing
     service: Service
     bells: Bells
@@ -82,12 +84,15 @@ def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
     keys = KeyRing(*key_files.load(config.service.keys_path))
     service = service_of(config, keys)
     bells = Bells(redis_url, jobs={"pushes": PUSH_JOB})
-    database = Database(
-        database_url, session_class=BookSession, info=session_info(service), on_commit=bells.ring,
-        settings=HOT_SETTINGS,
-    )  # fmt: skip
+    database, hot = (
+        Database(
+            database_url, session_class=BookSession, info=session_info(service), on_commit=bells.ring, settings=settings
+        )
+        for settings in ({}, HOT_SETTINGS)
+    )
     attach(database.engine, keys)
-    return Desk(config, database_url, database, keys, service, bells, Metrics())
+    attach(hot.engine, keys)
+    return Desk(config, database_url, database, hot, keys, service, bells, Metrics())
 
 
 def make_bind(desk: Desk, bind: BindConfig) -> Bind:
@@ -95,16 +100,16 @@ def make_bind(desk: Desk, bind: BindConfig) -> Bind:
     link_profile = profile(bind.profile, **bind.override)
     routed = {prefix for other in desk.config.bind for prefix in other.prefixes}
     outbound = Outbound(
-        bind.name, bind.carrier or bind.name, bind.address, link_profile, database=desk.database, keys=desk.keys,
+        bind.name, bind.carrier or bind.name, bind.address, link_profile, database=desk.hot, keys=desk.keys,
         metrics=desk.metrics,
         window=bind.window, segments_per_second=bind.max_segments_per_second, routes=tuple(bind.prefixes),
         others=tuple(sorted(routed)), rung=desk.bells.event("outbox"), may_send=bind.bind_type != "receiver",
     )  # fmt: skip
     inbound = Inbound(
-        bind.name, link_profile, desk.config.service.default_region, database=desk.database, metrics=desk.metrics
+        bind.name, link_profile, desk.config.service.default_region, database=desk.hot, metrics=desk.metrics
     )
     receipts = ReceiptDesk(
-        bind.name, outbound.carrier, outbound.ids, database=desk.database, keys=desk.keys,
+        bind.name, outbound.carrier, outbound.ids, database=desk.hot, keys=desk.keys,
         metrics=desk.metrics.of_link(bind.name),
     )  # fmt: skip
     lock = AdvisoryLock(desk.database_url, f"bind:{bind.name}")
@@ -114,11 +119,11 @@ def make_bind(desk: Desk, bind: BindConfig) -> Bind:
 async def serve(desk: Desk, stop: asyncio.Event) -> None:
     """Run until `stop`."""
     binds = [make_bind(desk, bind) for bind in desk.config.bind]
-    answering = Answering(
-        desk.database, AdvisoryLock(desk.database_url, "answering"), desk.bells.event("inbox"), desk.metrics
-    )
+    rings = [desk.bells.event("inbox") for _ in range(LANES)]
+    answering = Answering(desk.database, AdvisoryLock(desk.database_url, "answering"), rings, desk.metrics)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(desk.database.close)
+        stack.push_async_callback(desk.hot.close)
         stack.push_async_callback(desk.bells.close)
         runner = web.AppRunner(http_api.application(desk.database, desk.service, desk.metrics, checks(desk, binds)))
         await runner.setup()

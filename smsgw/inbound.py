@@ -1,31 +1,25 @@
 """One deliver_sm from start to finish.
 
-    deliver_sm ─ read ─> text or part ─ store, one transaction a batch ─> deliver_sm_resp
-                                             │ database away: 0x64, the carrier tries again
-                                        inbox row ─ take, in order ─> dialogue ─> outbox rows, same transaction
-
-Reading and storing belong to a link; answering belongs to the installation: one process at a time does it
-(`Answering`, by advisory lock), so that one person's texts stay in order.
+deliver_sm ─ read ─> text or part ─ store, one transaction a batch ─> deliver_sm_resp
+                                         │ database away: 0x64, the carrier tries again
+                                    inbox row ─> answering.py
 """
 
 import asyncio
 import hashlib
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from addressbook import inbox, numbers, outbox, subscribers
+from addressbook import inbox, numbers
 from addressbook.errors import Refused
-from addressbook.inbox import PartSet, Received, ReceivedPart, Taken
+from addressbook.inbox import PartSet, Received, ReceivedPart
 from runtime.database import Database
-from runtime.locks import AdvisoryLock
-from smsgw import dialogue, sms_parts
+from smsgw import sms_parts
 from smsgw.carriers import LinkProfile
 from smsgw.metrics import Metrics
 from smsgw.pdu import ShortMessage
@@ -36,14 +30,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 2.0  # a carrier gives up after 5 s (WIRE.md); before that it must be told to try again
 BATCH_MAX = 500
-ANSWER_BATCH = 100
 COPIES_MAX = 20_000  # texts remembered for a connection; some megabytes
-POLL_S = 2.0
-LOCK_RETRY_S = 2.0
-EXPIRE_CHECK_S = 30.0
 TEXT_CHARACTERS_MAX = 2_000  # what a person can mean; the rest of a longer text is cut off
 
-_ = str  # marks words for the catalogue
 _TON_INTERNATIONAL, _TON_ALPHANUMERIC = 1, 5  # SMPP 3.4, 5.2.5
 _USSD_SERVICE_OP = 0x0501
 _RX_P_APPN, _RX_R_APPN = 0x65, 0x66  # SMPP 3.4, 5.1.3: permanent error, refused
@@ -184,99 +173,6 @@ class Inbound:
             write()
             if not status:
                 self._copies.acknowledged(session, batch.copies)
-
-
-class Answering:
-    """Reads the inbox in order and answers: the installation's one reader of texts."""
-
-    def __init__(self, database: Database, lock: AdvisoryLock, rung: asyncio.Event, metrics: Metrics) -> None:
-        self._database = database
-        self._lock = lock
-        self._rung = rung
-        self._metrics = metrics
-        self._expired_at = time.monotonic()
-
-    async def run(self) -> None:
-        """Answer until cancelled. Another process takes over when this one loses its lock."""
-        while True:
-            try:
-                if await self._lock.check() or await self._lock.acquire():
-                    if await self._answer_batch() == ANSWER_BATCH:
-                        continue
-                    if time.monotonic() - self._expired_at > EXPIRE_CHECK_S:
-                        self._expired_at = time.monotonic()
-                        await self._database.transact(_tell_incomplete)
-                    await self._wait_for_ring()
-                    continue
-            except Exception as error:  # noqa: BLE001 -- the texts are in the inbox: look again when the trouble is over
-                log.warning("answering failed", extra={"reason": type(error).__name__})
-            await asyncio.sleep(LOCK_RETRY_S)
-
-    async def close(self) -> None:
-        await self._lock.release()
-
-    async def _wait_for_ring(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
-                await self._rung.wait()
-        self._rung.clear()
-
-    async def _answer_batch(self) -> int:
-        """Answer up to ANSWER_BATCH texts in one transaction; if one of them breaks it, one by one."""
-        self._rung.clear()
-        try:
-            answered = await self._database.transact(self._answer, ANSWER_BATCH)
-        except SQLAlchemyError:
-            raise
-        except Exception:
-            log.exception("a batch of texts failed: answering them one by one")
-            return await self._answer_singly()
-        self._metrics.texts.inc(answered)
-        return answered
-
-    def _answer(self, db: Session, count: int) -> int:
-        texts = inbox.take(db, count)
-        if texts:
-            dialogue.answer(db, [_received(text) for text in texts])
-            inbox.finish(db, [text.id for text in texts])
-        return len(texts)
-
-    async def _answer_singly(self) -> int:
-        for done in range(ANSWER_BATCH):
-            try:
-                if not await self._database.transact(self._answer, 1):
-                    return done
-                self._metrics.texts.inc()
-            except SQLAlchemyError:
-                raise
-            except Exception:
-                log.exception("a text could not be answered")
-                self._metrics.texts_broken.inc()
-                await self._database.transact(_apologise)
-        return ANSWER_BATCH
-
-
-def _apologise(db: Session) -> None:
-    for text in inbox.take(db, 1):
-        _say(
-            db, text.sender, _("Sorry, something went wrong here. Please send that again in a few minutes."), text.trace
-        )
-        inbox.finish(db, [text.id], inbox.State.BROKEN, "a fault of ours")
-
-
-def _tell_incomplete(db: Session) -> None:
-    for lost in inbox.expire_parts(db):
-        log.info("parts of a text never came", extra={"missing": lost.missing, "trace": lost.trace})
-        _say(db, lost.sender, _("A part of your long text did not arrive. Please send it again."), lost.trace)
-
-
-def _say(db: Session, to: str, words: str, trace: str) -> None:
-    translate = dialogue.texts().translate(subscribers.language_for(to))
-    outbox.send(db, to, translate(words), outbox.Kind.REPLY, trace)
-
-
-def _received(text: Taken) -> dialogue.ReceivedText:
-    return dialogue.ReceivedText(text.sender, text.text, text.trace)
 
 
 def new_trace() -> str:
