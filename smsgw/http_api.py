@@ -32,6 +32,7 @@ from smsgw.metrics import Metrics
 BODY_OCTETS_MAX = 16 * 1024 * 1024  # a full batch of long texts
 WAITING_MAX = 20_000  # messages in requests that wait for their commit; beyond it: 503
 COMMIT_BATCH_MAX = 5_000
+COMMITTERS = 2  # while one waits for the disk, the other fills PostgreSQL's hands
 TOKEN_KEPT_S = 5.0  # a revoked token lives this long at most
 TOKENS_KEPT_MAX = 10_000
 KEY_CHARACTERS_MAX = 128
@@ -122,6 +123,8 @@ class _Batcher:
             batch = self._next()
             if not self._waiting:
                 self._filled.clear()
+            if not batch:
+                continue
             try:
                 ids = await self._database.transact(messages.accept, [message for part, _ in batch for message in part])
             except Exception as error:  # noqa: BLE001 -- it belongs to the requests that wait, each gets it
@@ -156,11 +159,12 @@ class _Api:
         self._document = json.dumps(document()).encode()
 
     async def running(self, _app: web.Application) -> Any:
-        task = asyncio.create_task(self._batcher.run())
+        tasks = [asyncio.create_task(self._batcher.run()) for _ in range(COMMITTERS)]
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def send(self, request: web.Request) -> web.Response:
         token = await self._authorise(request, "send")
