@@ -9,16 +9,20 @@ A ring carries no data. With Redis away everything still happens, later.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "smsgw:ring:"
 RECONNECT_S = 1.0
+RING_WITHIN_S = 0.5  # whoever commits waits for the ring: a Redis that hangs must not hold up an acknowledgement
 # A job that waits in the queue will see whatever was committed before it starts: one is enough.
 JOB_PENDING_S = 5
 _FAILURES = (RedisError, OSError, asyncio.TimeoutError)
@@ -28,11 +32,14 @@ class Bells:
     """The bells of one process. jobs maps a bell to the RQ job that answers it, by its dotted name."""
 
     def __init__(self, redis_url: str, jobs: Mapping[str, str] | None = None) -> None:
-        self.client = redis.asyncio.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=2)
+        self.client = redis.asyncio.Redis.from_url(
+            redis_url, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
+        )
         self._url = redis_url
         self._jobs = dict(jobs or {})
         self._heard: dict[str, list[asyncio.Event]] = {}
         self.connected = False
+        self._away_until = 0.0  # monotonic; until then no ring is tried
 
     def event(self, bell: str) -> asyncio.Event:
         """A new event for one waiter: set whenever this bell rings, in any process; the waiter clears it."""
@@ -48,16 +55,23 @@ class Bells:
         """Ring after a commit. Never raises: a lost ring costs time, not a message."""
         for bell in bells:
             self._sound(bell)
-            try:
+        if time.monotonic() < self._away_until:
+            return
+        try:
+            for bell in sorted(bells):
                 if bell in self._jobs:
                     await self._enqueue(bell)
                 else:
-                    await self.client.publish(CHANNEL + bell, b"")
-            except _FAILURES as error:
-                log.warning("a ring was lost", extra={"bell": bell, "reason": type(error).__name__})
+                    async with asyncio.timeout(RING_WITHIN_S):
+                        await self.client.publish(CHANNEL + bell, b"")
+        except _FAILURES as error:
+            self._away_until = time.monotonic() + RECONNECT_S
+            log.warning("rings were lost", extra={"bells": sorted(bells), "reason": type(error).__name__})
 
     async def _enqueue(self, bell: str) -> None:
-        if await self.client.set(f"{CHANNEL}{bell}:pending", b"1", nx=True, ex=JOB_PENDING_S):
+        async with asyncio.timeout(RING_WITHIN_S):
+            first = await self.client.set(f"{CHANNEL}{bell}:pending", b"1", nx=True, ex=JOB_PENDING_S)
+        if first:
             await asyncio.to_thread(enqueue_job, self._url, self._jobs[bell])
 
     async def listen(self) -> None:
@@ -80,7 +94,7 @@ class Bells:
 
     async def close(self) -> None:
         with contextlib.suppress(*_FAILURES):
-            await self.client.close()
+            await self.client.connection_pool.disconnect()
 
 
 def enqueue_job(redis_url: str, job: str) -> None:
