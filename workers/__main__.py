@@ -19,7 +19,9 @@ from typing import Any
 
 import redis
 from aiohttp import web
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy import text
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 QUEUE = "smsgw"
 PORT_OFFSET = 84
 JOIN_S = 5.0
+RING_WITHIN_S = 1.0
 BACK_OFF_FIRST_S, BACK_OFF_MAX_S = 0.2, 3.0
 HEARTBEAT_S = 60  # RQ looks for a job for 15 s less than this before it says that it lives
 
@@ -98,7 +101,10 @@ def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
     )
     database = SyncDatabase(database_url, session_class=BookSession, info=session_info(service))
     attach(database.engine, keys)
-    client = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=2)
+    # Rings are tried once and briefly: a Redis that hangs must not hold up the rounds.
+    client = redis.Redis.from_url(
+        redis_url, socket_timeout=RING_WITHIN_S, socket_connect_timeout=RING_WITHIN_S, retry=Retry(NoBackoff(), 0)
+    )
     desk = Desk(database, client)
     database.on_commit = desk.ring
     return desk
