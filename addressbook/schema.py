@@ -182,6 +182,7 @@ class Push(Table):
         Index("push_owner_id_open_key", "owner_id", unique=True, postgresql_where=text("state = 'open'")),
         Index("push_due_at_open_idx", "due_at", postgresql_where=text("state = 'open'")),
         Index(None, "owner_id", "planned_at"),  # when was this owner's last one?
+        Index("push_unfinished_idx", "id", postgresql_where=text("state = 'sent' and finished_at is null")),
     )
 
     id: Mapped[Id]
@@ -211,7 +212,9 @@ class HandsetEntry(Table):
     owner_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("subscriber.id", ondelete="CASCADE"), primary_key=True)
     contact_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     bearer: Mapped[Word]
-    content: Mapped[str] = mapped_column(SealedText("entry"))  # JSON: name, number, groups as sent; "" when deleted
+    content: Mapped[str] = mapped_column(
+        SealedText("entry")
+    )  # JSON: name, number, groups as sent; "deleted" if it is to go
     content_digest: Mapped[Digest]  # to see without opening whether the contact differs from what was sent
     state: Mapped[Word]
     push_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("push.id", ondelete="SET NULL"))

@@ -8,7 +8,7 @@ Outbox rows, audit rows and book changes are collected so that a batch of fifty 
 kind, not fifty (0.3 ms apiece).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,12 @@ class Service:
     default_region: str = "CN"  # ISO 3166-1; for numbers without a country code from people we do not know
     routes: tuple[str, ...] = ()  # number prefixes, digits without "+", that the config routes to a link
     limits: Limits = field(default_factory=Limits)
+
+
+def make_service(keys: KeyRing, name: str, region: str, links: Sequence[tuple[str, Sequence[str]]]) -> Service:
+    """The facts as every process must see them alike. links: address and number prefixes of each."""
+    routes = {prefix for _, prefixes in links for prefix in prefixes}
+    return Service(keys, name, links[0][0] if links else "", region, tuple(sorted(routes)))
 
 
 def service_of(db: Session) -> Service:

@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from addressbook.migrations import pending
 from addressbook.sealed import KeyRing, attach
-from addressbook.service import BookSession, Service, session_info
+from addressbook.service import BookSession, Service, make_service, session_info
 from runtime import keys as key_files
 from runtime import logs
 from runtime.bells import Bells
@@ -69,20 +69,10 @@ class Desk:
     metrics: Metrics
 
 
-def service_of(config: Config, keys: KeyRing) -> Service:
-    """The facts that domain functions need, from the configuration."""
-    return Service(
-        keys=keys,
-        name=config.service.name,
-        address=config.bind[0].address if config.bind else "",
-        default_region=config.service.default_region,
-        routes=tuple(sorted({prefix for bind in config.bind for prefix in bind.prefixes})),
-    )
-
-
 def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
     keys = KeyRing(*key_files.load(config.service.keys_path))
-    service = service_of(config, keys)
+    links = [(bind.address, bind.prefixes) for bind in config.bind]
+    service = make_service(keys, config.service.name, config.service.default_region, links)
     bells = Bells(redis_url, jobs={"pushes": PUSH_JOB})
     database, hot = (
         Database(

@@ -28,7 +28,7 @@ from sqlalchemy import text
 
 from addressbook.migrations import pending
 from addressbook.sealed import KeyRing, attach
-from addressbook.service import BookSession, Service, session_info
+from addressbook.service import BookSession, make_service, session_info
 from runtime import health, logs
 from runtime import keys as key_files
 from runtime.config import BadConfig, Config, load
@@ -92,13 +92,8 @@ def serve_jobs(redis_url: str, stop: threading.Event) -> None:
 
 def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
     keys = KeyRing(*key_files.load(config.service.keys_path))
-    service = Service(
-        keys=keys,
-        name=config.service.name,
-        address=config.bind[0].address if config.bind else "",
-        default_region=config.service.default_region,
-        routes=tuple(sorted({prefix for bind in config.bind for prefix in bind.prefixes})),
-    )
+    links = [(bind.address, bind.prefixes) for bind in config.bind]
+    service = make_service(keys, config.service.name, config.service.default_region, links)
     database = SyncDatabase(database_url, session_class=BookSession, info=session_info(service))
     attach(database.engine, keys)
     # Rings are tried once and briefly: a Redis that hangs must not hold up the rounds.

@@ -261,6 +261,7 @@ def upgrade() -> None:
     op.create_index('push_due_at_open_idx', 'push', ['due_at'], unique=False, postgresql_where=sa.text("state = 'open'"))
     op.create_index('push_owner_id_open_key', 'push', ['owner_id'], unique=True, postgresql_where=sa.text("state = 'open'"))
     op.create_index(op.f('push_owner_id_planned_at_idx'), 'push', ['owner_id', 'planned_at'], unique=False)
+    op.create_index('push_unfinished_idx', 'push', ['id'], unique=False, postgresql_where=sa.text("state = 'sent' and finished_at is null"))
     op.create_table('handset_entry',
     sa.Column('owner_id', sa.BigInteger(), nullable=False),
     sa.Column('contact_id', sa.BigInteger(), nullable=False),
