@@ -212,9 +212,7 @@ class HandsetEntry(Table):
     owner_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("subscriber.id", ondelete="CASCADE"), primary_key=True)
     contact_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     bearer: Mapped[Word]
-    content: Mapped[str] = mapped_column(
-        SealedText("entry")
-    )  # JSON: name, number, groups as sent; "deleted" if it is to go
+    content: Mapped[str] = mapped_column(SealedText("entry"))  # JSON: name, number, groups as sent
     content_digest: Mapped[Digest]  # to see without opening whether the contact differs from what was sent
     state: Mapped[Word]
     push_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("push.id", ondelete="SET NULL"))
