@@ -9,6 +9,7 @@ here: one pattern for the common form, which costs about a microsecond, and a se
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
@@ -178,6 +179,7 @@ def _c_octets(value: bytes) -> str:
 
 CONSTANT_AFTER: Final = 3  # the same id in so many responses running: it names nothing
 ID_DIGITS_MAX: Final = 32  # 128 bits; longer ids are names, not numbers
+KEY_CHARS_MAX: Final = 64  # SMPP 3.4, 5.2.23; a longer id is stored as its digest
 LEARNED_AFTER: Final = 20  # matches by one way, none by another, before the others are given up
 CONSTANTS_MAX: Final = 64  # constants remembered for a link; no peer had more than one
 
@@ -290,7 +292,10 @@ def _key_by(way: IdFormat, message_id: str) -> str | None:
 
 
 def _plain(message_id: str) -> str | None:
-    return message_id.strip().lower().lstrip("0") or None
+    plain = message_id.strip().lower().lstrip("0")
+    if len(plain) > KEY_CHARS_MAX:
+        return hashlib.sha256(plain.encode()).hexdigest()
+    return plain or None
 
 
 def _number(message_id: str, base: int) -> int:

@@ -131,7 +131,10 @@ class Rig:
         try:
             await until(all_there, timeout_s)
         except TimeoutError:
-            raise AssertionError([state.name for state in await self.states(ids)]) from None
+            segments = await self.rows("select outbox_id, number, attempt, message_id, state from segment limit 20")
+            parked = await self.rows("select message_id, state from parked_receipt limit 20")
+            states = [state.name for state in await self.states(ids)]
+            raise AssertionError(f"{states}\nsegments: {segments}\nparked: {parked}") from None
 
     async def network(self, link: str = "carrier-a") -> tuple[str, str | None]:
         """State and last error as the table of links has them."""
