@@ -369,6 +369,9 @@ _RECEIPTS = text("""
                 where not exists (select from segment s where s.message_id = r.message_id and s.link = :link)) end
       from hit h""")
 
+# Two links that bring receipts of two parts at once must not each miss the other's.
+_LOCK = text("select from outbox where id = any(cast(:ids as bigint[])) order by id for update")
+
 # A long message is delivered when each of its parts is, of whichever attempt; it fails with the first that fails.
 _WHOLE = text("""
     update outbox o
@@ -394,6 +397,7 @@ def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list
         "error": joined_or_null([receipt.error for receipt in latest.values()]),
     }).one()  # fmt: skip
     if long_messages:
+        db.execute(_LOCK, {"ids": long_messages})
         db.execute(_WHOLE, {"ids": long_messages})
     return list(missed or ())
 

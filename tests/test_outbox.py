@@ -1,11 +1,13 @@
 """What we owe to the phone network: claimed once, in order, recorded once, never more often than its kind allows."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.event import listens_for
 
 from addressbook import consent, outbox
 from addressbook.outbox import Accepted, Candidate, Claimed, Encoding, Ended, Kind, Outgoing, Receipt, State
@@ -465,6 +467,43 @@ def test_parts_of_two_attempts_make_a_whole(db: BookSession) -> None:
     accept(db, number, "b1", number=1, total=2, attempt=2, sent=False)
     accept(db, number, "b2", number=2, total=2, attempt=2)
     receive(db, delivered("a1"), delivered("b2"))
+    assert state(db, number) is State.DELIVERED
+
+
+def test_an_answer_that_is_committed_while_its_receipt_is_matched_loses_nothing(
+    db: BookSession, others: Callable[[], Any]
+) -> None:
+    """Not matched, because the answer was not there; not parked, because a moment later it was."""
+    number = owe(db, one())[0]
+    take(db)
+
+    @listens_for(db.get_bind(), "after_cursor_execute", once=True)
+    def answer_now(*_: object) -> None:
+        with others() as other:
+            accept(other, number, "a1")
+
+    missed = receive(db, delivered("a1"))
+    assert missed == ["a1"] or state(db, number) is State.DELIVERED
+
+
+def test_two_links_that_bring_the_receipts_of_a_long_message_at_once_complete_it(
+    db: BookSession, others: Callable[[], Any]
+) -> None:
+    number = owe(db, one())[0]
+    take(db)
+    accept(db, number, "p1", number=1, total=2, sent=False)
+    accept(db, number, "p2", number=2, total=2)
+
+    def second() -> None:
+        with others() as other:
+            receive(other, delivered("p2"))
+
+    outbox.record_receipts(db, LINK, [delivered("p1")])  # not committed
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join(0.3)  # long enough to match and to count, if nothing held it back
+    db.commit()
+    thread.join(10)
     assert state(db, number) is State.DELIVERED
 
 
