@@ -15,6 +15,12 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(scope="module")
+def module_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="smsgw-") as name:
+        yield Path(name)
+
+
 @pytest.fixture
 def installation(folder: Path) -> Iterator[Installation]:
     """Engines of its own for one test, durable as in production."""
