@@ -85,26 +85,28 @@ class Bind:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the link up until `stop`; then unbind, write everything down and let go of the lock."""
-        async with asyncio.TaskGroup() as tasks:
-            helpers = [
-                tasks.create_task(self._outbound.claim_forever()),
-                tasks.create_task(self._outbound.flush_forever()),
-                tasks.create_task(self._receipts.flush_forever()),
-                tasks.create_task(self._inbound.flush_forever()),
-                tasks.create_task(self._report_forever()),
-            ]
-            try:
-                await self._hold(stop)
-            finally:
-                for task in helpers:
-                    task.cancel()
-        with suppress(Exception):  # the database may be gone already: then the leases end by themselves
-            async with asyncio.timeout(DRAIN_S):
-                await self._outbound.flush()
-                await self._receipts.flush()
-                self._set("down", "stopped")
-                await self._report()
-        await self._lock.release()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [
+                    tasks.create_task(self._outbound.claim_forever()),
+                    tasks.create_task(self._outbound.flush_forever()),
+                    tasks.create_task(self._receipts.flush_forever()),
+                    tasks.create_task(self._inbound.flush_forever()),
+                    tasks.create_task(self._report_forever()),
+                ]
+                try:
+                    await self._hold(stop)
+                finally:
+                    for task in helpers:
+                        task.cancel()
+            with suppress(Exception):  # the database may be gone already: then the leases end by themselves
+                async with asyncio.timeout(DRAIN_S):
+                    await self._outbound.flush()
+                    await self._receipts.flush()
+                    self._set("down", "stopped")
+                    await self._report()
+        finally:
+            await self._lock.release()
 
     async def _hold(self, stop: asyncio.Event) -> None:
         back_off = RECONNECT_FIRST_S
