@@ -171,6 +171,7 @@ class Links:
         self.desk = desk
         self.binds = binds
         self._stop = asyncio.Event()
+        self._killed = False
         self._tasks = [asyncio.create_task(bind.run(self._stop)) for bind in binds]
 
     @property
@@ -198,10 +199,11 @@ class Links:
     async def stop(self) -> None:
         self._stop.set()
         async with asyncio.timeout(20):
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=self._killed)
 
     def kill(self) -> None:
         """As kill -9 would: no goodbye, nothing more is written down."""
+        self._killed = True
         for task in self._tasks:
             task.cancel()
 
