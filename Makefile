@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 CODE := smsgw addressbook runtime workers simulator bench tests
 
-.PHONY: help demo test check bench format lock tools clean
+.PHONY: help demo test check bench picture format lock tools clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check: .venv/made ## Format, lint, types, import rules, and the fast tests
 
 bench: .venv/made ## Measure every figure that the README names, one after the other (about 5 minutes)
 	$(BIN)/smsgw bench $(ARGS)
+
+picture: .venv/made tools ## Draw docs/simulator.svg anew from the demo's page
+	$(BIN)/python -m tests.picture
 
 format: .venv/made ## Format the code
 	$(BIN)/ruff format $(CODE)
