@@ -1,7 +1,7 @@
 """Messages that clients of the API send: accepted once, and what became of them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -56,20 +56,30 @@ def forget_keys(db: Session) -> int:
     return int(gone.rowcount)
 
 
+_HOT = text("""
+    select state, kind, client_ref, error, created_at, finished_at, attempts
+      from outbox where id = :id and token_id = :token_id""")
+_HOT_SEGMENTS = text("""
+    select number, total, state, error, submitted_at, done_at from segment
+     where outbox_id = :id order by attempt, number""")
+_MOVED = text("""
+    select state, kind, client_ref, error, created_at, finished_at, attempts
+      from outbox_history where id = :id and token_id = :token_id""")
+_MOVED_SEGMENTS = text("""
+    select number, total, state, error, submitted_at, done_at from segment_history
+     where outbox_id = :id order by attempt, number""")
+
+
 def state(db: Session, message_id: int, token_id: int) -> dict[str, Any] | None:
-    """A message of this token, with its segments; None if it has none of that id."""
-    row = db.execute(
-        text("""select state, kind, client_ref, error, created_at, finished_at, attempts
-                  from outbox where id = :id and token_id = :token_id"""),
-        {"id": message_id, "token_id": token_id},
-    ).first()
-    if row is None:
-        return None
-    segments = db.execute(
-        text("""select number, total, state, error, submitted_at, done_at from segment
-                 where outbox_id = :id order by attempt, number"""),
-        {"id": message_id},
-    )
+    """A message of this token, with its segments; None if it has none of that id. Looks into the history second."""
+    for whole, parts in ((_HOT, _HOT_SEGMENTS), (_MOVED, _MOVED_SEGMENTS)):
+        row = db.execute(whole, {"id": message_id, "token_id": token_id}).first()
+        if row is not None:
+            return _shown(message_id, row, db.execute(parts, {"id": message_id}))
+    return None
+
+
+def _shown(message_id: int, row: Any, segments: Iterable[Any]) -> dict[str, Any]:
     return {
         "id": str(message_id),
         "state": State(row.state).name.lower(),

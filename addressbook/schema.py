@@ -7,6 +7,7 @@
     consent (ledger), stopped (its present state)                   who may be texted
     outbox ──< segment, parked_receipt                              to the phone network
     inbox, inbox_part                                               from the phone network
+    outbox_history, segment_history, inbox_history                  the finished ones, partitioned by day (history.py)
     network_status, api_token, idempotent_request                   the service itself
 
 Numbers, names and texts of people are sealed (sealed.py); a number is found by its digest. outbox, segment and inbox
@@ -14,13 +15,14 @@ are written by set-based statements in outbox.py and inbox.py; they have no fore
 erasing a book and keeping the traffic's accounts are two decisions.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    Date,
     DateTime,
     ForeignKey,
     Identity,
@@ -392,6 +394,87 @@ class InboxPart(Table):
     body: Mapped[bytes] = mapped_column(SealedBytes("text"))  # octets; joined first, decoded then
     trace: Mapped[Word]
     received_at: Mapped[Now]
+
+
+# --- what is finished: the same rows, moved in bulk, partitioned by day ---------------------------------------------
+
+BY_DAY: dict[str, str] = {"postgresql_partition_by": "range (day)"}
+Day = Annotated[date, mapped_column(Date, primary_key=True)]  # UTC, of finished_at; a partition is one day
+MovedId = Annotated[int, mapped_column(BigInteger, primary_key=True, autoincrement=False)]
+
+
+class OutboxHistory(Table):
+    """A message that is through; columns as in Outbox."""
+
+    __tablename__ = "outbox_history"
+    __table_args__ = (Index(None, "number_digest"), BY_DAY)
+
+    id: Mapped[MovedId]
+    day: Mapped[Day]
+    kind: Mapped[Code]
+    state: Mapped[Code]
+    attempts: Mapped[Code]
+    encoding: Mapped[Code]
+    number: Mapped[Number]
+    number_digest: Mapped[Digest]
+    sender: Mapped[str | None] = mapped_column(String(21))
+    body: Mapped[bytes] = mapped_column(SealedBytes("text"))
+    created_at: Mapped[Moment]
+    finished_at: Mapped[Moment]
+    push_id: Mapped[int | None] = mapped_column(BigInteger)
+    token_id: Mapped[int | None] = mapped_column(BigInteger)
+    client_ref: Mapped[str | None] = mapped_column(String(64))
+    error: Mapped[str | None] = mapped_column(String(80))
+    trace: Mapped[Word]
+
+
+class SegmentHistory(Table):
+    """A segment of such a message; a late receipt looks here second."""
+
+    __tablename__ = "segment_history"
+    __table_args__ = (Index(None, "message_id", "link"), BY_DAY)
+
+    outbox_id: Mapped[MovedId]
+    number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    attempt: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    day: Mapped[Day]
+    total: Mapped[Code]
+    link: Mapped[Word]
+    message_id: Mapped[str | None] = mapped_column(String(65))
+    state: Mapped[Code]
+    error: Mapped[str | None] = mapped_column(String(40))
+    submitted_at: Mapped[Moment]
+    done_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class InboxHistory(Table):
+    """A text that was answered; columns as in Inbox."""
+
+    __tablename__ = "inbox_history"
+    __table_args__ = (Index(None, "sender_digest"), BY_DAY)
+
+    id: Mapped[MovedId]
+    day: Mapped[Day]
+    link: Mapped[Word]
+    sender: Mapped[Number]
+    sender_digest: Mapped[Digest]
+    receiver: Mapped[str] = mapped_column(String(21))
+    body: Mapped[str] = mapped_column(SealedText("text"))
+    state: Mapped[Code]
+    received_at: Mapped[Moment]
+    finished_at: Mapped[Moment]
+    error: Mapped[str | None] = mapped_column(String(80))
+    trace: Mapped[Word]
+
+
+class HistoryMark(Table):
+    """How far the hot tables reached at a moment: beyond the mark of an hour ago the mover need not look."""
+
+    __tablename__ = "history_mark"
+
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    outbox_id: Mapped[int] = mapped_column(BigInteger)
+    inbox_id: Mapped[int] = mapped_column(BigInteger)
 
 
 # --- the service itself ---------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Limits:
     name_characters: int = 40
     invitations_a_day: int = 20  # for each inviter
     invited_a_day: int = 3  # for each invited number, over all inviters
+    history_days: int = 90  # finished messages are kept so long
     push_wait_s: float = 2.0  # edits after the first within this time become one further push
 
 

@@ -212,6 +212,8 @@ _ERASE: Mapping[str, str] = {
     "invited": "update invitation set number = :nothing where number_digest = :digest",
     "outbox": "update outbox set number = :nothing, body = :no_text where number_digest = :digest",
     "inbox": "update inbox set sender = :nothing, body = :no_text where sender_digest = :digest",
+    "sent": "update outbox_history set number = :nothing, body = :no_text where number_digest = :digest",
+    "received": "update inbox_history set sender = :nothing, body = :no_text where sender_digest = :digest",
     "subscriber": "delete from subscriber where id = :id",
 }
 _ERASE_STATEMENTS = tuple(map(text, _ERASE.values()))

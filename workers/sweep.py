@@ -2,8 +2,8 @@
 
     alarm              pushes that became due (the second edit of a book waits up to 2 s)
     every 2 s          pushes that nobody rang for; what became of those sent
-    every 10 s         leases of dead processes, forgotten keys
-    every hour         books of people who left long ago, the trash
+    every 10 s         leases of dead processes, late receipts, forgotten keys; finished messages move to the history
+    every hour         books of people who left long ago, the trash, days of the history that are over
 
 One process at a time does each of these (an advisory lock for as long as its transaction); planning needs no lock.
 A task that fails is tried again at its next time, and hinders no other.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from addressbook import messages, outbox, pushes, subscribers, trash
+from addressbook import history, messages, outbox, pushes, subscribers, trash
 from addressbook.audit import By
 from workers.jobs import AFTER_TROUBLE_S, Desk, plan_all
 
@@ -40,12 +40,12 @@ def alone(db: Session, name: str, work: Callable[[Session], int]) -> int:
 
 def set_right(db: Session) -> int:
     """What crashes and silence left."""
-    return outbox.sweep(db) + messages.forget_keys(db)
+    return outbox.sweep(db) + history.match_late(db) + messages.forget_keys(db)
 
 
 def tidy(db: Session) -> int:
     """What is kept no longer."""
-    return erase_who_left(db) + trash.empty(db)
+    return erase_who_left(db) + trash.empty(db) + history.drop_old(db)
 
 
 def erase_who_left(db: Session) -> int:
@@ -78,6 +78,7 @@ class Rounds:
         self._tasks = (
             _Task("follow", FOLLOW_EVERY_S, pushes.follow, now),
             _Task("set right", SWEEP_EVERY_S, set_right, now),
+            _Task("move", SWEEP_EVERY_S, history.move, now),
             _Task("tidy", TIDY_EVERY_S, tidy, now + TIDY_FIRST_S),
         )
         self.seen_at = now
@@ -114,6 +115,8 @@ class Rounds:
         except Exception as error:  # noqa: BLE001 -- the rounds go on, whatever the database's trouble is
             self._trouble(task.name, error)
             return
+        if rows >= history.MOVED_AT_ONCE:
+            task.at = 0.0  # a full batch: there is more
         if rows:
             self._desk.metrics.swept.labels(task.name).inc(rows)
 

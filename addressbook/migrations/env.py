@@ -1,5 +1,6 @@
 """Alembic's entry: one connection, time-outs set, one migrator at a time."""
 
+import re
 from typing import Any, Literal
 
 from alembic import context
@@ -27,6 +28,11 @@ def compare_type(
     return None
 
 
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
+    """The partitions of the history are made and dropped day by day (history.py), not by migrations."""
+    return not (kind == "table" and name is not None and re.fullmatch(r"\w+_history_\d{8}", name))
+
+
 engine = create_engine(context.config.attributes["url"])
 try:
     with engine.connect() as connection:
@@ -39,6 +45,7 @@ try:
             target_metadata=Table.metadata,
             render_item=render_item,
             compare_type=compare_type,
+            include_name=include_name,
         )
         with context.begin_transaction():
             context.run_migrations()

@@ -52,6 +52,12 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('consent_pkey'))
     )
     op.create_index(op.f('consent_number_digest_id_idx'), 'consent', ['number_digest', 'id'], unique=False)
+    op.create_table('history_mark',
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('outbox_id', sa.BigInteger(), nullable=False),
+    sa.Column('inbox_id', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('at', name=op.f('history_mark_pkey'))
+    )
     op.create_table('inbox',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
     sa.Column('repeat_key', sa.LargeBinary(), nullable=False),
@@ -71,6 +77,23 @@ def upgrade() -> None:
     postgresql_with={'fillfactor': '80'}
     )
     op.create_index('inbox_new_idx', 'inbox', ['id'], unique=False, postgresql_where=sa.text('state = 0'))
+    op.create_table('inbox_history',
+    sa.Column('id', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('day', sa.Date(), nullable=False),
+    sa.Column('link', sa.String(length=40), nullable=False),
+    sa.Column('sender', sa.LargeBinary(), nullable=False),
+    sa.Column('sender_digest', sa.LargeBinary(), nullable=False),
+    sa.Column('receiver', sa.String(length=21), nullable=False),
+    sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.Column('state', sa.SmallInteger(), nullable=False),
+    sa.Column('received_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('error', sa.String(length=80), nullable=True),
+    sa.Column('trace', sa.String(length=40), nullable=False),
+    sa.PrimaryKeyConstraint('id', 'day', name=op.f('inbox_history_pkey')),
+    postgresql_partition_by='range (day)'
+    )
+    op.create_index(op.f('inbox_history_sender_digest_idx'), 'inbox_history', ['sender_digest'], unique=False)
     op.create_table('inbox_part',
     sa.Column('set_key', sa.LargeBinary(), nullable=False),
     sa.Column('number', sa.SmallInteger(), nullable=False),
@@ -126,6 +149,28 @@ def upgrade() -> None:
     op.create_index('outbox_due_idx', 'outbox', ['route', 'priority', 'id'], unique=False, postgresql_where=sa.text('state = 0'))
     op.create_index('outbox_lease_until_idx', 'outbox', ['lease_until'], unique=False, postgresql_where=sa.text('state = 1'))
     op.create_index('outbox_number_digest_open_idx', 'outbox', ['number_digest'], unique=False, postgresql_where=sa.text('state = 0'))
+    op.create_table('outbox_history',
+    sa.Column('id', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('day', sa.Date(), nullable=False),
+    sa.Column('kind', sa.SmallInteger(), nullable=False),
+    sa.Column('state', sa.SmallInteger(), nullable=False),
+    sa.Column('attempts', sa.SmallInteger(), nullable=False),
+    sa.Column('encoding', sa.SmallInteger(), nullable=False),
+    sa.Column('number', sa.LargeBinary(), nullable=False),
+    sa.Column('number_digest', sa.LargeBinary(), nullable=False),
+    sa.Column('sender', sa.String(length=21), nullable=True),
+    sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('push_id', sa.BigInteger(), nullable=True),
+    sa.Column('token_id', sa.BigInteger(), nullable=True),
+    sa.Column('client_ref', sa.String(length=64), nullable=True),
+    sa.Column('error', sa.String(length=80), nullable=True),
+    sa.Column('trace', sa.String(length=40), nullable=False),
+    sa.PrimaryKeyConstraint('id', 'day', name=op.f('outbox_history_pkey')),
+    postgresql_partition_by='range (day)'
+    )
+    op.create_index(op.f('outbox_history_number_digest_idx'), 'outbox_history', ['number_digest'], unique=False)
     op.create_table('parked_receipt',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
     sa.Column('link', sa.String(length=40), nullable=False),
@@ -153,6 +198,22 @@ def upgrade() -> None:
     postgresql_with={'fillfactor': '70'}
     )
     op.create_index('segment_message_id_link_idx', 'segment', ['message_id', 'link'], unique=False)
+    op.create_table('segment_history',
+    sa.Column('outbox_id', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('number', sa.SmallInteger(), nullable=False),
+    sa.Column('attempt', sa.SmallInteger(), nullable=False),
+    sa.Column('day', sa.Date(), nullable=False),
+    sa.Column('total', sa.SmallInteger(), nullable=False),
+    sa.Column('link', sa.String(length=40), nullable=False),
+    sa.Column('message_id', sa.String(length=65), nullable=True),
+    sa.Column('state', sa.SmallInteger(), nullable=False),
+    sa.Column('error', sa.String(length=40), nullable=True),
+    sa.Column('submitted_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('done_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('outbox_id', 'number', 'attempt', 'day', name=op.f('segment_history_pkey')),
+    postgresql_partition_by='range (day)'
+    )
+    op.create_index(op.f('segment_history_message_id_link_idx'), 'segment_history', ['message_id', 'link'], unique=False)
     op.create_table('stopped',
     sa.Column('number_digest', sa.LargeBinary(), nullable=False),
     sa.Column('since', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
