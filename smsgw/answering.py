@@ -111,8 +111,18 @@ class Answering:
             except Exception:
                 log.exception("a text could not be answered")
                 self._metrics.texts_broken.inc()
-                await self._database.transact(_apologise, lane)
+                await self._set_aside(lane)
         return BATCH
+
+    async def _set_aside(self, lane: int) -> None:
+        """Its sender gets a word; if not even that can be written, the texts behind it must not wait for ever."""
+        try:
+            await self._database.transact(_apologise, lane)
+        except _AWAY:
+            raise
+        except Exception:
+            log.exception("a text could not be apologised for")
+            await self._database.transact(_give_up, lane)
 
 
 def _answer(db: Session, lane: int, count: int) -> int:
@@ -129,6 +139,12 @@ def _apologise(db: Session, lane: int) -> None:
             db, text.sender, _("Sorry, something went wrong here. Please send that again in a few minutes."), text.trace
         )
         inbox.finish(db, [text.id], inbox.State.BROKEN, "a fault of ours")
+
+
+def _give_up(db: Session, lane: int) -> None:
+    inbox.finish(
+        db, [text.id for text in inbox.take(db, 1, lane, LANES)], inbox.State.BROKEN, "a fault of ours, not answered"
+    )
 
 
 def _tell_incomplete(db: Session) -> None:
