@@ -114,6 +114,23 @@ def test_ids_come_in_the_order_of_the_batch(db: BookSession, keys: KeyRing) -> N
     assert [rows[number] for number in ids] == [str(place).encode() for place in range(500)]
 
 
+def test_one_message_with_nothing_but_the_least_is_kept(db: BookSession, keys: KeyRing) -> None:
+    """A short code has no country, the text is empty, and there is no second message to show where one ends."""
+    number = owe(db, one("10086", body=b"", client_ref=""))[0]
+    row = take(db)[0]
+    assert (row.id, row.sender, keys.open(b"number", row.number), keys.open(b"text", row.body)) == (
+        number, None, b"10086", b"",
+    )  # fmt: skip
+
+
+def test_odd_signs_in_what_a_client_gives_stay_with_its_message(db: BookSession) -> None:
+    refs = ["a\x1fb", "", "{,}", "NULL", "\\x00", "'", '"', "钥匙", None]
+    ids = owe(db, *[one(client_ref=ref, sender=f"S{place}") for place, ref in enumerate(refs)])
+    found = [(column(db, "client_ref", number), column(db, "sender", number)) for number in ids]
+    assert [sender for _, sender in found] == [f"S{place}" for place in range(len(refs))]
+    assert [ref for ref, _ in found][2:] == refs[2:]
+
+
 def test_a_number_that_said_stop_gets_nothing_queued(db: BookSession) -> None:
     consent.stop(db, LI, "STOP", "sms", "trace")
     db.commit()

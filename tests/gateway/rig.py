@@ -111,12 +111,19 @@ class Rig:
 
     # ---- the database
 
-    async def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    async def run(self, statement: str, *values: Any) -> psycopg.AsyncCursor[tuple[Any, ...]]:
         if self._watcher is None or self._watcher.closed:
             url = make_url(self.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
             self._watcher = await psycopg.AsyncConnection.connect(url, autocommit=True)
             self._stack.push_async_callback(self._watcher.close)
-        return await (await self._watcher.execute(statement, values)).fetchall()
+        return await self._watcher.execute(statement, values or None)
+
+    async def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return await (await self.run(statement, *values)).fetchall()
+
+    async def close_watcher(self) -> None:
+        if self._watcher is not None:
+            await self._watcher.close()
 
     async def states(self, ids: Sequence[int]) -> list[State]:
         rows = await self.rows("select state from outbox where id = any(%s) order by id", list(ids))
