@@ -1,6 +1,6 @@
 """The status of every link to a network: what an operator sees, and whether it is still true (R4.15, R4.16)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,26 @@ def report(db: Session, status: LinkStatus) -> None:
             "fresh_s": SEEN_WITHIN_S,
         },
     )
+
+
+_UP = text("""
+    select link from network_status
+     where state = 'up' and seen_at > now() - make_interval(secs => :fresh_s)""")
+_DOWN_LONG = text("""
+    select link from network_status
+     where case when state = 'up' then seen_at else since end < now() - make_interval(secs => :patience_s)""")
+
+
+def fail_over_routes(db: Session, links: Mapping[str, Sequence[str]], patience_s: float) -> list[str]:
+    """The prefixes of links that have been away for so long, if a link that takes any number is up.
+
+    links: the prefixes of each configured link; one without takes any number.
+    """
+    up = set(db.execute(_UP, {"fresh_s": SEEN_WITHIN_S}).scalars())
+    if not any(link in up and not prefixes for link, prefixes in links.items()):
+        return []
+    away = set(db.execute(_DOWN_LONG, {"patience_s": patience_s}).scalars()) - up
+    return sorted({prefix for link in away & set(links) for prefix in links[link]})
 
 
 def table(db: Session) -> Sequence[dict[str, Any]]:

@@ -25,6 +25,7 @@ from addressbook.service import collect, ring, service_of
 
 LEASE_S = 90.0  # longer than a response time-out (60 s): a lease that ends means that its holder died
 QUEUE_CLAIM_MAX = 5_000
+ANYWHERE = "0"  # the route of a short code, and of what failed over: no number begins so
 ATTEMPTS_MAX = 2  # the first, and one more for kinds that may be resent
 PARKED_RECEIPT_KEPT_S = 3_600.0
 
@@ -156,8 +157,7 @@ def enqueue(db: Session, messages: Sequence[Outgoing]) -> list[int]:
         "priority": joined(rule.priority for rule in rules),
         "segments": joined(m.segments for m in messages),
         "encoding": CUT.join([_TEXT_OF[m.encoding] for m in messages]),
-        # A single "" would read as no element at all; a short code has no route.
-        "route": CUT.join([route_of(m.number, routes) or "0" for m in messages]),
+        "route": CUT.join([route_of(m.number, routes) or ANYWHERE for m in messages]),
         "number": CUT.join([seal(b"number", m.number.encode()).hex() for m in messages]),
         "digest": CUT.join([digest(m.number).hex() for m in messages]),
         "sender": joined_or_null(m.sender for m in messages),
@@ -499,6 +499,17 @@ _PARKED_TOO_LONG = text("delete from parked_receipt where received_at < now() - 
 def sweep(db: Session) -> int:
     """Set right what a crash or a silent carrier left; how many rows."""
     return end_leases(db) + _count(db, _FORGOTTEN) + _count(db, _PARKED_TOO_LONG, kept_s=PARKED_RECEIPT_KEPT_S)
+
+
+_FAIL_OVER = text("update outbox set route = :anywhere where state = 0 and route = any(cast(:routes as text[]))")
+
+
+def fail_over(db: Session, routes: Sequence[str]) -> int:
+    """Let whichever link takes any number have what waits for these routes; how many messages."""
+    moved = _count(db, _FAIL_OVER, routes=list(routes), anywhere=ANYWHERE) if routes else 0
+    if moved:
+        ring(db, "outbox")
+    return moved
 
 
 def waiting(db: Session) -> int:

@@ -100,6 +100,9 @@ def _postgres(url: str) -> str:
             raise RuntimeError(f"version {connection.info.server_version // 10_000}: 14 or newer is needed")
         row = connection.execute("select to_regclass('alembic_version') is not null").fetchone()
         schema = "schema there" if row and row[0] else "no schema yet: run `smsgw migrate`"
+        if row and row[0]:
+            states = connection.execute("select link, state, last_error from network_status order by link").fetchall()
+            schema += "".join(f"; link {link} was last {state} ({error})" for link, state, error in states)
         return f"version {connection.info.server_version / 10_000:.1f}, {schema}"
 
 

@@ -100,7 +100,7 @@ def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
     client = redis.Redis.from_url(
         redis_url, socket_timeout=RING_WITHIN_S, socket_connect_timeout=RING_WITHIN_S, retry=Retry(NoBackoff(), 0)
     )
-    desk = Desk(database, client)
+    desk = Desk(database, client, {bind.name: bind.prefixes for bind in config.bind})
     database.on_commit = desk.ring
     return desk
 

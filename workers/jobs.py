@@ -7,6 +7,7 @@ costs time only (sweep.py looks by itself), and a job that fails is not kept.
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +80,7 @@ class Desk:
 
     database: SyncDatabase
     redis: Any  # redis.Redis: a class to Python, a generic one to mypy
+    links: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the prefixes of each configured link
     alarm: Alarm = field(default_factory=Alarm)
     metrics: Metrics = field(default_factory=Metrics)
 

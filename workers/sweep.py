@@ -2,7 +2,8 @@
 
     alarm              pushes that became due (the second edit of a book waits up to 2 s)
     every 2 s          pushes that nobody rang for; what became of those sent
-    every 10 s         leases of dead processes, late receipts, forgotten keys; finished messages move to the history
+    every 10 s         leases of dead processes, late receipts, forgotten keys; links that are away fail over;
+                       finished messages move to the history
     every hour         books of people who left long ago, the trash, days of the history that are over
 
 One process at a time does each of these (an advisory lock for as long as its transaction); planning needs no lock.
@@ -11,13 +12,14 @@ A task that fails is tried again at its next time, and hinders no other.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from addressbook import history, messages, outbox, pushes, subscribers, trash
+from addressbook import history, messages, network, outbox, pushes, subscribers, trash
 from addressbook.audit import By
 from workers.jobs import AFTER_TROUBLE_S, Desk, plan_all
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FOLLOW_EVERY_S = 2.0
 SWEEP_EVERY_S = 10.0
+FAIL_OVER_AFTER_S = 30.0  # a link that reconnects sooner keeps its messages
 TIDY_EVERY_S = 3_600.0
 TIDY_FIRST_S = 60.0  # not while everything starts
 ERASED_AT_ONCE = 20  # people in one transaction
@@ -41,6 +44,11 @@ def alone(db: Session, name: str, work: Callable[[Session], int]) -> int:
 def set_right(db: Session) -> int:
     """What crashes and silence left."""
     return outbox.sweep(db) + history.match_late(db) + messages.forget_keys(db)
+
+
+def fail_over(db: Session, links: Mapping[str, Sequence[str]]) -> int:
+    """What waits for a link that is away goes by one that takes any number, if there is one."""
+    return outbox.fail_over(db, network.fail_over_routes(db, links, FAIL_OVER_AFTER_S))
 
 
 def tidy(db: Session) -> int:
@@ -78,6 +86,7 @@ class Rounds:
         self._tasks = (
             _Task("follow", FOLLOW_EVERY_S, pushes.follow, now),
             _Task("set right", SWEEP_EVERY_S, set_right, now),
+            _Task("fail over", SWEEP_EVERY_S, partial(fail_over, links=desk.links), now),
             _Task("move", SWEEP_EVERY_S, history.move, now),
             _Task("tidy", TIDY_EVERY_S, tidy, now + TIDY_FIRST_S),
         )
