@@ -272,6 +272,7 @@ class Accepted(NamedTuple):
     attempt: int
     total: int
     message_id: str | None
+    carrier_id: str | None = None  # on links that take query_sm: the id as the carrier wrote it
 
 
 class Ended(NamedTuple):
@@ -283,14 +284,14 @@ class Ended(NamedTuple):
 
 
 _SEGMENTS = text("""
-    insert into segment (outbox_id, number, attempt, total, link, message_id, state)
-    select s.outbox_id, s.number, s.attempt, s.total, :link, s.message_id, 2
+    insert into segment (outbox_id, number, attempt, total, link, message_id, carrier_id, state)
+    select s.outbox_id, s.number, s.attempt, s.total, :link, s.message_id, s.carrier_id, 2
       from unnest(cast(string_to_array(:outbox_id, E'\\x1f') as bigint[]),
                   cast(string_to_array(:number, E'\\x1f') as smallint[]),
                   cast(string_to_array(:attempt, E'\\x1f') as smallint[]),
                   cast(string_to_array(:total, E'\\x1f') as smallint[]),
-                  string_to_array(:message_id, E'\\x1f', ''))
-           as s(outbox_id, number, attempt, total, message_id)
+                  string_to_array(:message_id, E'\\x1f', ''), string_to_array(:carrier_id, E'\\x1f', ''))
+           as s(outbox_id, number, attempt, total, message_id, carrier_id)
         on conflict (outbox_id, number, attempt) do nothing""")
 
 _SENT = text("""
@@ -306,10 +307,11 @@ _ENDED = text("""
 def record_accepted(db: Session, link: str, accepted: Sequence[Accepted], sent: Sequence[int]) -> None:
     """Write down the ids that the carrier gave, and which messages are now out whole."""
     if accepted:
-        outbox_id, number, attempt, total, message_id = zip(*accepted, strict=True)
+        outbox_id, number, attempt, total, message_id, carrier_id = zip(*accepted, strict=True)
         db.execute(_SEGMENTS, {
             "outbox_id": joined(outbox_id), "number": joined(number), "attempt": joined(attempt),
-            "total": joined(total), "message_id": joined_or_null(message_id), "link": link,
+            "total": joined(total), "message_id": joined_or_null(message_id),
+            "carrier_id": joined_or_null(carrier_id), "link": link,
         })  # fmt: skip
     if sent:
         db.execute(_SENT, {"ids": joined(sent)})
@@ -400,6 +402,29 @@ def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list
         db.execute(_LOCK, {"ids": long_messages})
         db.execute(_WHOLE, {"ids": long_messages})
     return list(missed or ())
+
+
+class Unproven(NamedTuple):
+    """A segment that left long ago, without a receipt; number still sealed."""
+
+    message_id: str
+    carrier_id: str
+    number: bytes
+    sender: str | None
+
+
+_UNPROVEN = text("""
+    select s.message_id, s.carrier_id, o.number, o.sender
+      from segment s join outbox o on o.id = s.outbox_id
+     where s.carrier_id is not null and s.done_at is null and s.link = :link and s.message_id is not null
+       and s.submitted_at between now() - make_interval(secs => :until_s) and now() - make_interval(secs => :after_s)
+     order by s.submitted_at limit :count""")
+
+
+def unproven(db: Session, link: str, after_s: float, until_s: float, count: int) -> list[Unproven]:
+    """What this link might be asked about: segments between these ages that no receipt has settled."""
+    rows = db.execute(_UNPROVEN, {"link": link, "after_s": after_s, "until_s": until_s, "count": count})
+    return [Unproven._make(row) for row in rows]
 
 
 class Candidate(NamedTuple):

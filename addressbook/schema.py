@@ -322,6 +322,7 @@ class Segment(Table):
     __table_args__ = (
         # The id first: with the link first, a planner without statistics reads all of a link.
         Index("segment_message_id_link_idx", "message_id", "link"),
+        Index("segment_asked_idx", "submitted_at", postgresql_where=text("carrier_id is not null and done_at is null")),
         {"postgresql_with": {"fillfactor": "70"}},
     )
 
@@ -330,7 +331,8 @@ class Segment(Table):
     attempt: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     total: Mapped[Code]
     link: Mapped[Word]
-    message_id: Mapped[str | None] = mapped_column(String(65))  # canonical form (receipts.aliases); null: useless id
+    message_id: Mapped[str | None] = mapped_column(String(65))  # canonical form (receipts.py); null: useless id
+    carrier_id: Mapped[str | None] = mapped_column(String(65))  # as the carrier wrote it, on links that take query_sm
     state: Mapped[Code]
     error: Mapped[str | None] = mapped_column(String(40))
     submitted_at: Mapped[Now]

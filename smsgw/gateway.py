@@ -32,6 +32,7 @@ from runtime.engines import EngineFailed, Engines
 from runtime.locks import AdvisoryLock
 from smsgw import http_api
 from smsgw.answering import LANES, Answering
+from smsgw.asking import Asking
 from smsgw.carriers import BadProfile, profile
 from smsgw.inbound import Inbound
 from smsgw.metrics import Metrics
@@ -103,7 +104,12 @@ def make_bind(desk: Desk, bind: BindConfig) -> Bind:
         metrics=desk.metrics.of_link(bind.name),
     )  # fmt: skip
     lock = AdvisoryLock(desk.database_url, f"bind:{bind.name}")
-    return Bind(bind, link_profile, outbound, receipts, inbound, desk.database, desk.metrics, lock)
+    asking = None
+    if link_profile.query_sm and bind.bind_type != "receiver":
+        asking = Asking(
+            outbound.carrier, bind.address, link_profile, receipts, database=desk.database, keys=desk.keys
+        )  # fmt: skip
+    return Bind(bind, outbound, receipts, inbound, desk.database, desk.metrics, lock, asking)
 
 
 async def serve(desk: Desk, stop: asyncio.Event) -> None:

@@ -238,7 +238,8 @@ class Outbound:
             key = self.ids.response_key(message_id)
             if key is None:  # the link's ids name nothing: the receipt will have our reference
                 key = reference_key(piece.reference, piece.digits)
-            unwritten.accepted.append(Accepted(flight.id, piece.number, flight.attempt, flight.total, key))
+            raw = message_id if self.profile.query_sm else None
+            unwritten.accepted.append(Accepted(flight.id, piece.number, flight.attempt, flight.total, key, raw))
             self._unrecorded += 1
             self._pacer.accepted()
             flight.answered += 1
@@ -269,7 +270,8 @@ class Outbound:
         if status == 0:
             flight = piece.flight
             key = self.ids.response_key(message_id) or reference_key(piece.reference, piece.digits)
-            self._unwritten.accepted.append(Accepted(flight.id, piece.number, flight.attempt, flight.total, key))
+            raw = message_id if self.profile.query_sm else None
+            self._unwritten.accepted.append(Accepted(flight.id, piece.number, flight.attempt, flight.total, key, raw))
             self._unrecorded += 1
             flight.unanswered -= 1
             if not flight.unanswered and not flight.refused:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 PARKED_CHECK_S = 1.0
 DATABASE_AWAY_S = 0.5
 
-_STATES = {
+FINAL_STATES = {
     "delivered": State.DELIVERED,
     "expired": State.EXPIRED,
     "deleted": State.FAILED,
@@ -87,10 +87,15 @@ class ReceiptDesk:
             if receipt.user_message_reference is not None:
                 keys = (*keys, reference_key(receipt.user_message_reference, phone))
             if keys:
-                state = _STATES[receipt.state]
+                state = FINAL_STATES[receipt.state]
                 error = None if state is State.DELIVERED else f"{receipt.stat} {receipt.err or ''}".strip()[:40]
                 self._unmatched.told.append(Told(receipt.message_id, keys, phone, state, error))
         self._unmatched.owed.append((session, write, sequence))
+        self._dirty.set()
+
+    def tell(self, told: Told) -> None:
+        """What a carrier said when it was asked (asking.py): nobody waits for an acknowledgement."""
+        self._unmatched.told.append(told)
         self._dirty.set()
 
     async def flush_forever(self) -> None:
@@ -107,7 +112,7 @@ class ReceiptDesk:
     async def flush(self) -> None:
         """One transaction with all that came; tried again until the database takes it."""
         batch, self._unmatched = self._unmatched, _Unmatched()
-        if not batch.owed and not self._parked:
+        if not batch.owed and not batch.told and not self._parked:
             return
         while True:
             try:

@@ -119,6 +119,13 @@ def parse(message: ShortMessage) -> Receipt | None:
     return _with_tlvs(_by_keys(_text_octets(message)), tlvs)
 
 
+def state_of_number(message_state: int) -> tuple[str, MessageState, bool]:
+    """A message_state as query_sm_resp has it: the carrier's word, ours, and whether it is final. SMPP 3.4, 5.2.28."""
+    stat = _STAT_BY_NUMBER.get(message_state, "UNKNOWN")
+    state = _STATES.get(stat, "unknown")
+    return stat, state, state in _FINAL
+
+
 def _by_keys(text: bytes) -> Receipt:
     """What a text in an unusual form says, key by key; all unknown where it says nothing."""
     quoted = _QUOTED.search(text)

@@ -20,7 +20,7 @@ from addressbook import network, outbox
 from runtime.config import BadConfig, BindConfig
 from runtime.database import Database
 from runtime.locks import AdvisoryLock
-from smsgw.carriers import LinkProfile
+from smsgw.asking import Asking
 from smsgw.inbound import Inbound
 from smsgw.metrics import Metrics
 from smsgw.outbound import Outbound, Piece
@@ -37,6 +37,7 @@ from smsgw.smpp_session import (
     LateAnswer,
     LinkDead,
     PeerUnbound,
+    QueryAnswered,
     Session,
     SessionConfig,
     SubmitAnswered,
@@ -63,13 +64,13 @@ class Bind:
     def __init__(
         self,
         config: BindConfig,
-        profile: LinkProfile,
         outbound: Outbound,
         receipts: ReceiptDesk,
         inbound: Inbound,
         database: Database,
         metrics: Metrics,
         lock: AdvisoryLock,
+        asking: Asking | None = None,
     ) -> None:
         self.config = config
         self.state = "waiting"
@@ -81,7 +82,7 @@ class Bind:
         self._metrics = metrics.of_link(config.name)
         self._lock = lock
         self._changed = asyncio.Event()
-        self._profile = profile
+        self._asking = asking
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the link up until `stop`; then unbind, write everything down and let go of the lock."""
@@ -151,12 +152,21 @@ class Bind:
         wire = _Wire(session, self._on_events)
         try:
             if await self._connect(wire, stop):
-                await self._drive(session, wire, stop)
+                async with asyncio.TaskGroup() as tasks:
+                    asking = tasks.create_task(self._ask(session, wire))
+                    try:
+                        await self._drive(session, wire, stop)
+                    finally:
+                        asking.cancel()
         finally:
             if self.state in ("up", "connecting"):
                 self._set("down", wire.reason)
             self._outbound.link_down(session)
             wire.close()
+
+    async def _ask(self, session: Session, wire: "_Wire") -> None:
+        if self._asking is not None:
+            await self._asking.ask_forever(session, wire.write)
 
     async def _drive(self, session: Session, wire: "_Wire", stop: asyncio.Event) -> None:
         lock_checked = time.monotonic()
@@ -274,6 +284,8 @@ class Bind:
                 wire.end(reason)
             case PeerUnbound():
                 wire.end("the carrier unbound")
+            case QueryAnswered() if self._asking is not None:
+                self._asking.answered(event)
             case Unbound():
                 wire.end("unbound")
             case BodyRefused(_, _, status, reason):

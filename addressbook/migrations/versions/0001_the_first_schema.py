@@ -190,6 +190,7 @@ def upgrade() -> None:
     sa.Column('total', sa.SmallInteger(), nullable=False),
     sa.Column('link', sa.String(length=40), nullable=False),
     sa.Column('message_id', sa.String(length=65), nullable=True),
+    sa.Column('carrier_id', sa.String(length=65), nullable=True),
     sa.Column('state', sa.SmallInteger(), nullable=False),
     sa.Column('error', sa.String(length=40), nullable=True),
     sa.Column('submitted_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
@@ -197,6 +198,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('outbox_id', 'number', 'attempt', name=op.f('segment_pkey')),
     postgresql_with={'fillfactor': '70'}
     )
+    op.create_index('segment_asked_idx', 'segment', ['submitted_at'], unique=False, postgresql_where=sa.text('carrier_id is not null and done_at is null'))
     op.create_index('segment_message_id_link_idx', 'segment', ['message_id', 'link'], unique=False)
     op.create_table('segment_history',
     sa.Column('outbox_id', sa.BigInteger(), autoincrement=False, nullable=False),
