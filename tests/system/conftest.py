@@ -1,7 +1,7 @@
 """The whole system as real processes; everything here is slow but a few."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +26,14 @@ def installation(folder: Path) -> Iterator[Installation]:
     """Engines of its own for one test, durable as in production."""
     with Installation(folder) as one:
         yield one
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the processes said last."""
+    report = yield
+    installation = getattr(item, "funcargs", {}).get("installation")
+    if report.failed and isinstance(installation, Installation):
+        for one in installation.processes:
+            report.sections.append((one.log.name, one.tail()))
+    return report

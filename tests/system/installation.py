@@ -220,6 +220,22 @@ class Installation:
         self.engines.release()
         self.engines.stop()
 
+    def kill_engine(self, name: str) -> None:
+        """kill -9 of "postgres" (the postmaster) or "redis"."""
+        pid_of = {"postgres": self.engines.postgres_pid, "redis": self.engines.redis_pid}[name]
+        pid = pid_of()
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"{name} gone", lambda: pid_of() is None, 10)
+        for process in self.engines._started:  # PostgreSQL believes in a zombie, and we are the parent
+            process.poll()
+
+    def restart_engines(self) -> None:
+        """As the start of any process of the installation does: what is gone is started, what runs is adopted."""
+        before, self.engines = self.engines, Engines(self.data)
+        self.engines.acquire()
+        before.release()
+
     def start(self, name: str, module: str, *arguments: str, kind: type[Running] = Running, **environment: str) -> Any:
         """Start a module of ours with a log of its own."""
         self._names[name] = count = self._names.get(name, 0) + 1
