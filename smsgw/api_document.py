@@ -68,6 +68,7 @@ def _problem(words: str) -> dict[str, Any]:
 _REFUSALS = {
     "401": _problem("No token, or an unknown one"),
     "403": _problem("The token lacks the scope"),
+    "500": _problem("A fault of ours; nothing was accepted"),
     "503": _problem("Nothing was accepted; try again after Retry-After seconds"),
 }
 
@@ -107,7 +108,7 @@ def document() -> dict[str, Any]:
                             "description": "Accepted: the id, or the ids in the order of the batch",
                             "content": {"application/json": {"schema": {"oneOf": [_ONE_ID, _IDS]}}},
                         },
-                        "400": _problem("Not JSON"),
+                        "400": _problem("Not JSON, or an Idempotency-Key that is none"),
                         "413": _problem("The body is too large"),
                         "422": _problem("A field or a number is wrong; nothing was accepted"),
                         **_REFUSALS,

@@ -24,27 +24,27 @@ def _sender(value: str) -> str:
 
 def _storable(value: str) -> str:
     if "\0" in value:
-        raise ValueError("has a character that no phone can show")
+        raise ValueError("has a character that nobody can show")
     return value
 
 
 class MessageIn(BaseModel):
     """One text to one number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     to: Annotated[str, Field(min_length=3, max_length=40, examples=["+254712345678"])]
     text: Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS_MAX), AfterValidator(_storable)]
     sender: Annotated[str | None, Field(alias="from", max_length=16), AfterValidator(lambda v: v and _sender(v))] = None
     kind: Literal["otp", "reply", "notice", "group", "campaign"] = "notice"
-    client_ref: Annotated[str | None, Field(max_length=64)] = None
+    client_ref: Annotated[str | None, Field(max_length=64), AfterValidator(lambda v: v and _storable(v))] = None
     validity_s: Annotated[int | None, Field(ge=1, le=VALIDITY_S_MAX)] = None
 
 
 class BatchIn(BaseModel):
     """Up to 10,000 texts; all are accepted or none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=BATCH_MAX)]
 

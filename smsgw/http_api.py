@@ -10,6 +10,7 @@ A 202 means: committed. Errors are problem details (RFC 9457).
 import asyncio
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,8 @@ from typing import Any
 
 from aiohttp import web
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from addressbook import messages, tokens
 from addressbook.errors import Refused
@@ -28,6 +30,8 @@ from runtime.health import Check, add_routes
 from smsgw.api_document import document
 from smsgw.api_models import BATCH_MAX, MessageIn, Parsed, outgoing, parse_body, problems_of
 from smsgw.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 BODY_OCTETS_MAX = 16 * 1024 * 1024  # a full batch of long texts
 WAITING_MAX = 20_000  # messages in requests that wait for their commit; beyond it: 503
@@ -86,8 +90,13 @@ def _with_problems(metrics: Metrics) -> Any:
             response = Problem(413, "Too large", f"A body has at most {BODY_OCTETS_MAX} octets.").response()
         except web.HTTPException as error:
             response = Problem(error.status, error.reason).response()
-        except (SQLAlchemyError, OSError, TimeoutError):
+            if "Allow" in error.headers:  # of 405: RFC 9110, 15.5.6
+                response.headers["Allow"] = error.headers["Allow"]
+        except (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError):
             response = Problem(503, "Try again", "The database does not answer; nothing was accepted.").response()
+        except Exception:
+            log.exception("a request failed")
+            response = Problem(500, "A fault of ours", "It is in our log; nothing was accepted.").response()
         route = request.match_info.route.resource
         metrics.api_seconds.labels(route.canonical if route else "none", str(response.status)).observe(
             time.perf_counter() - began
@@ -169,8 +178,8 @@ class _Api:
     async def send(self, request: web.Request) -> web.Response:
         token = await self._authorise(request, "send")
         key = request.headers.get("Idempotency-Key", "")
-        if len(key) > KEY_CHARACTERS_MAX:
-            raise Problem(400, "Bad Idempotency-Key", f"It has at most {KEY_CHARACTERS_MAX} characters.")
+        if len(key) > KEY_CHARACTERS_MAX or not (key.isascii() and (key.isprintable() or not key)):
+            raise Problem(400, "Bad Idempotency-Key", f"It has at most {KEY_CHARACTERS_MAX} ASCII characters.")
         body = await request.read()
         parsed = self._parse(body)
         messages_out = self._outgoing(parsed, token)
@@ -235,7 +244,7 @@ class _Api:
 
     async def _authorise(self, request: web.Request, scope: str) -> tokens.Token:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not 0 < len(given) <= 128:
+        if scheme.lower() != "bearer" or not 0 < len(given) <= 128 or not given.isascii():
             raise Problem(401, "A token is needed", "Authorization: Bearer TOKEN; `smsgw token add NAME` makes one.")
         now = time.monotonic()
         known = self._tokens.get(given)
