@@ -121,6 +121,23 @@ class Rig:
     async def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return await (await self.run(statement, *values)).fetchall()
 
+    @asynccontextmanager
+    async def locked_out(self) -> AsyncIterator[None]:
+        """Meanwhile nobody gets into this test's database, and who was in is out."""
+        url = make_url(self.database_url)
+        admin = await psycopg.AsyncConnection.connect(
+            url.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False), autocommit=True
+        )
+        async with admin:
+            await admin.execute(f"alter database {url.database} with allow_connections false")
+            await admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [url.database]
+            )
+            try:
+                yield
+            finally:
+                await admin.execute(f"alter database {url.database} with allow_connections true")
+
     async def close_watcher(self) -> None:
         if self._watcher is not None:
             await self._watcher.close()
