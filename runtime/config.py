@@ -89,19 +89,9 @@ class BindConfig(_Section):
     enquire_link_s: Annotated[float, Field(gt=0, le=3_600)] = 30.0
 
     @model_validator(mode="after")
-    def _one_password(self) -> Self:
-        if (self.password is None) == (self.password_file is None):
-            raise ValueError("give either password or password_file")
-        if self.password is not None and self.password.lower() in KNOWN_SECRETS:
-            raise ValueError("password is one that everybody knows: choose another")
-        return self
-
-    @model_validator(mode="after")
-    def _no_tls_for_callers(self) -> Self:
-        if self.tls and self.outbind_port is not None:
-            raise ValueError(
-                "outbind_port: not possible with tls, for which the caller would need a certificate of ours"
-            )
+    def _fits_together(self) -> Self:
+        if misfit := _misfit(self.password, self.password_file, self.tls and self.outbind_port is not None):
+            raise ValueError(misfit)
         return self
 
     def secret(self) -> str:
@@ -114,6 +104,8 @@ class BindConfig(_Section):
             secret = self.password_file.expanduser().read_text().split("\n", 1)[0].strip()
         except OSError as error:
             raise BadConfig([f"{where}: {error.strerror}"]) from None
+        except UnicodeDecodeError:
+            raise BadConfig([f"{where}: is not text"]) from None
         if secret.lower() in KNOWN_SECRETS or len(secret) > 8:
             raise BadConfig([f"{where}: must hold 1 to 8 characters that not everybody knows"])
         return secret
@@ -134,10 +126,25 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [bind.name for bind in self.bind]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two links are called {', '.join(twice)}")
+        if twice := _twice([bind.name for bind in self.bind]):
+            raise ValueError(twice)
         return self
+
+
+def _misfit(password: object, password_file: object, tls_for_callers: bool) -> str:
+    """What is wrong between the fields of a link, each of which is right; "" if nothing is."""
+    if (password is None) == (password_file is None):
+        return "give either password or password_file"
+    if isinstance(password, str) and password.lower() in KNOWN_SECRETS:
+        return "password is one that everybody knows: choose another"
+    if tls_for_callers:
+        return "outbind_port: not together with tls, for which we would need a certificate"
+    return ""
+
+
+def _twice(names: list[object]) -> str:
+    again = sorted({str(name) for name in names if names.count(name) > 1})
+    return f"two links are called {', '.join(again)}" if again else ""
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
@@ -154,7 +161,8 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise BadConfig(problems + [_problem(raw, detail) for detail in error.errors()]) from None
+        problems += [_problem(raw, detail) for detail in error.errors()] + _misfits(raw)
+        raise BadConfig(list(dict.fromkeys(problems))) from None
     for bind in config.bind:
         try:
             bind.secret()
@@ -170,7 +178,7 @@ def _problem(raw: Mapping[str, Any], detail: Any) -> str:
     parts: list[str] = []
     for part in detail["loc"]:
         if isinstance(part, int) and parts == ["bind"]:
-            parts.append(str(raw["bind"][part].get("name", part + 1)))
+            parts.append(_label(part, raw["bind"][part]))
         else:
             parts.append(str(part))
     words = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(
@@ -179,12 +187,33 @@ def _problem(raw: Mapping[str, Any], detail: Any) -> str:
     return f"{'.'.join(parts)}: {words}" if parts else words
 
 
+def _label(place: int, bind: object) -> str:
+    """How a link is called in a problem: by its name, or by its place where it has none."""
+    return str(bind.get("name", place + 1)) if isinstance(bind, dict) else str(place + 1)
+
+
+def _misfits(raw: Mapping[str, Any]) -> list[str]:
+    """What the models say of fields together they say only when each is right alone: here of every link."""
+    binds = raw.get("bind")
+    if not isinstance(binds, list):
+        return []
+    tables = {place: bind for place, bind in enumerate(binds) if isinstance(bind, dict)}
+    found = []
+    for place, bind in tables.items():
+        called = bool(bind.get("tls")) and "outbind_port" in bind
+        if misfit := _misfit(bind.get("password"), bind.get("password_file"), called):
+            found.append(f"bind.{_label(place, bind)}: {misfit}")
+    twice = _twice([bind["name"] for bind in tables.values() if "name" in bind])
+    return found + ([twice] if twice else [])
+
+
 def _apply_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Lay SMSGW_… over the file's values; what names nothing is a problem, so that a typing error is seen."""
     problems = []
+    listed = raw.get("bind")
     binds = {
         re.sub("[^A-Z0-9]", "_", str(bind.get("name", "")).upper()): bind
-        for bind in raw.get("bind", [])
+        for bind in (listed if isinstance(listed, list) else [])
         if isinstance(bind, dict)
     }
     for variable, value in sorted(environment.items()):
@@ -207,7 +236,9 @@ def _apply_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> l
 _SECTIONS: dict[str, type[_Section]] = {"SERVICE": ServiceConfig, "SIMULATOR": SimulatorConfig}
 
 
-def _set(section: dict[str, Any], model: type[_Section], key: str, value: str) -> None:
+def _set(section: object, model: type[_Section], key: str, value: str) -> None:
+    if not isinstance(section, dict):
+        return  # what stands in its place in the file is a problem already
     field = model.model_fields.get(key)
     is_list = field is not None and "list" in str(field.annotation)
     section[key] = [part.strip() for part in value.split(",") if part.strip()] if is_list else value
