@@ -7,6 +7,7 @@
 A lost key file is lost data: back the folder up, apart from the database.
 """
 
+import fcntl
 import os
 import re
 import secrets
@@ -33,6 +34,8 @@ def load(folder: Path) -> tuple[dict[int, bytes], dict[int, bytes]]:
     _prepare(folder)
     found: dict[str, dict[int, bytes]] = {"seal": {}, "digest": {}}
     for path, entry in _files(folder):
+        if not 0 < entry.id < 256:
+            raise BadKeys(f"{path}: keys are numbered from 1 to 255")
         if path.stat().st_mode & 0o077:
             raise BadKeys(f"{path} can be read by others: chmod 600 it")
         try:
@@ -61,12 +64,18 @@ def listed(folder: Path) -> list[KeyFile]:
 
 
 def _prepare(folder: Path) -> None:
+    """Make the first keys, both or none: a new digest key beside old data would hide every number in it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = {(entry.use, entry.id) for _, entry in _files(folder)}
-        for use in ("seal", "digest"):
-            if not any(name[0] == use for name in names):
-                _make(folder, use, 1)
+        with (folder / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            uses = {entry.use for _, entry in _files(folder)}
+            if len(uses) == 1:
+                missing = ({"seal", "digest"} - uses).pop()
+                raise BadKeys(f"{folder} has no {missing} key any more: bring it back from your backup")
+            if not uses:
+                for use in ("seal", "digest"):
+                    _make(folder, use, 1)
     except OSError as error:
         raise BadKeys(f"{folder}: {error.strerror}") from None
 
