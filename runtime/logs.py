@@ -13,6 +13,9 @@ from typing import Any
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _UNMASKED = frozenset({"trace"})  # ids of ours that may look like numbers
+DIALLED_MIN = 10**9  # an integer from here on may be a number; ids and sizes are smaller
+# What JSON leaves as it is, and a terminal, a pager or an encoder may not.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NUMBER = re.compile(r"\+?\d[\d -]{5,}\d")
 
 
@@ -23,7 +26,16 @@ def mask(found: re.Match[str]) -> str:
 
 
 def masked(value: object) -> object:
-    return _NUMBER.sub(mask, value) if isinstance(value, str) else value
+    """The value without numbers that could be dialled, however deep they stand in it."""
+    if isinstance(value, str):
+        return _NUMBER.sub(mask, value)
+    if isinstance(value, dict):
+        return {str(masked(str(key))): masked(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [masked(one) for one in value]
+    if isinstance(value, int) and value >= DIALLED_MIN:
+        return masked(str(value))
+    return value
 
 
 class JsonFormatter(logging.Formatter):
@@ -45,7 +57,8 @@ class JsonFormatter(logging.Formatter):
             # The exception's own words may hold a statement's values: its type and place are enough.
             fields["error"] = record.exc_info[0].__name__
             fields["trace_back"] = _places(record.exc_info[2])
-        return json.dumps(fields, ensure_ascii=False, default=lambda value: str(masked(str(value))))
+        line = json.dumps(fields, ensure_ascii=False, default=lambda value: str(masked(str(value))))
+        return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def _places(trace_back: Any) -> list[str]:
