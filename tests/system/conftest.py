@@ -29,11 +29,13 @@ def installation(folder: Path) -> Iterator[Installation]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure shows what the processes said last."""
     report = yield
     installation = getattr(item, "funcargs", {}).get("installation")
-    if report.failed and isinstance(installation, Installation):
+    if report.failed and call.when != "teardown" and isinstance(installation, Installation):
         for one in installation.processes:
             report.sections.append((one.log.name, one.tail()))
     return report
