@@ -119,10 +119,11 @@ def joined_or_null(values: Iterable[object]) -> str:
 
 _ENQUEUE = text("""
     insert into outbox (kind, priority, state, segments, encoding, route, number, number_digest, sender, body,
-                        valid_until, push_id, token_id, client_ref, trace, error, finished_at)
+                        valid_until, push_id, token_id, client_ref, trace, due_at, error, finished_at)
     select m.kind, m.priority, case when s.number_digest is null then 0 else 6 end, m.segments, m.encoding,
            m.route, decode(m.number, 'hex'), m.digest, m.sender, decode(m.body, 'hex'),
            now() + make_interval(secs => m.validity_s), m.push_id, m.token_id, m.client_ref, m.trace,
+           case when s.number_digest is null then now() end,
            case when s.number_digest is null then null else 'the number said STOP' end,
            case when s.number_digest is null then null else now() end
       from (select kind, priority, segments, encoding, route, number, decode(digest, 'hex') as digest, sender, body,
@@ -176,8 +177,8 @@ def enqueue(db: Session, messages: Sequence[Outgoing]) -> list[int]:
 
 
 _CANCEL = text("""
-    update outbox set state = 6, finished_at = now(), error = 'the number said STOP'
-     where number_digest = :digest and state = 0""")
+    update outbox set state = 6, due_at = null, finished_at = now(), error = 'the number said STOP'
+     where number_digest = :digest and due_at is not null""")
 
 
 def cancel_for(db: Session, number_digest: bytes) -> int:
@@ -205,16 +206,16 @@ class Claimed(NamedTuple):
 # their place (ctid), which the lock keeps: it saves two look-ups by id.
 _CLAIM = text("""
     with recursive waiting as (
-        (select route from outbox where state = 0 order by route limit 1)
+        (select route from outbox where due_at is not null order by route limit 1)
         union all
-        select (select o.route from outbox o where o.state = 0 and o.route > w.route order by o.route limit 1)
+        select (select o.route from outbox o where o.due_at is not null and o.route > w.route order by o.route limit 1)
           from waiting w where w.route is not null
     ), best as (
         select c.place
           from waiting w
          cross join lateral (
                select o.ctid as place, o.id, o.priority from outbox o
-                where o.state = 0 and o.route = w.route and o.due_at <= now()
+                where o.due_at is not null and o.route = w.route and o.due_at <= now()
                 order by o.priority, o.id limit :count) c
          where w.route is not null
            and (w.route = any(cast(:routes as text[])) or (:any_route and w.route <> all(cast(:others as text[]))))
@@ -227,7 +228,7 @@ _CLAIM = text("""
     )
     update outbox o
        set state = case when p.stopped then 6 when o.valid_until <= now() then 5 else 1 end,
-           attempts = o.attempts + 1, link = :link,
+           attempts = o.attempts + 1, link = :link, due_at = null,
            lease_until = case when p.stopped or o.valid_until <= now() then null
                               else now() + make_interval(secs => :lease_s) end,
            error = case when p.stopped then 'the number said STOP' when o.valid_until <= now() then 'too late' end,
@@ -295,11 +296,11 @@ _SEGMENTS = text("""
         on conflict (outbox_id, number, attempt) do nothing""")
 
 _SENT = text("""
-    update outbox set state = 2, lease_until = null, error = null, finished_at = null
+    update outbox set state = 2, due_at = null, error = null, finished_at = null
      where id = any(cast(string_to_array(:ids, E'\\x1f') as bigint[])) and state in (0, 1, 7)""")
 
 _ENDED = text("""
-    update outbox o set state = e.state, lease_until = null, error = e.error, finished_at = now()
+    update outbox o set state = e.state, error = e.error, finished_at = now()
       from unnest(cast(:ids as bigint[]), cast(:state as smallint[]), cast(:error as text[])) as e(id, state, error)
      where o.id = e.id and o.state in (1, 2)""")
 
@@ -361,9 +362,9 @@ _RECEIPTS = text("""
          where s.message_id = r.message_id and s.link = :link and s.done_at is null
         returning s.outbox_id, s.total, r.state, r.error
     ), single as (
-        update outbox o set state = h.state, error = h.error, finished_at = now(), lease_until = null
+        update outbox o set state = h.state, due_at = null, error = h.error, finished_at = now()
           from hit h
-         where h.total = 1 and o.id = h.outbox_id and o.state in (1, 2, 7)
+         where h.total = 1 and o.id = h.outbox_id and o.state in (0, 1, 2, 7)
     )
     select array_agg(distinct h.outbox_id) filter (where h.total > 1),
            case when count(*) < (select count(*) from told) then array(
@@ -374,17 +375,18 @@ _RECEIPTS = text("""
 # Two links that bring receipts of two parts at once must not each miss the other's.
 _LOCK = text("select from outbox where id = any(cast(:ids as bigint[])) order by id for update")
 
+# In state 0 it waits to be sent once more, because nobody knew: now it is known, and need not be.
 # A long message is delivered when each of its parts is, of whichever attempt; it fails with the first that fails.
 _WHOLE = text("""
     update outbox o
-       set state = w.state, finished_at = now(), lease_until = null,
+       set state = w.state, due_at = null, finished_at = now(),
            error = case when w.state <> 3 then 'a part was not delivered' end
       from (select outbox_id,
                    case when bool_or(state in (4, 5)) then 4 else 3 end as state
               from segment where outbox_id = any(cast(:ids as bigint[]))
              group by outbox_id, total
             having bool_or(state in (4, 5)) or count(distinct number) filter (where state = 3) = total) w
-     where o.id = w.outbox_id and o.state in (1, 2, 7)""")
+     where o.id = w.outbox_id and o.state in (0, 1, 2, 7)""")
 
 
 def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list[str]:
@@ -495,38 +497,52 @@ def any_parked(db: Session, link: str) -> bool:
 _LEASES_OVER = text("""
     update outbox
        set state = case when kind = any(cast(:resent as smallint[])) and attempts < :attempts then 0 else 7 end,
+           due_at = case when kind = any(cast(:resent as smallint[])) and attempts < :attempts then now() end,
            finished_at = case when kind = any(cast(:resent as smallint[])) and attempts < :attempts then null
                               else now() end,
-           error = 'unknown whether it was sent', lease_until = null
-     where state = 1 and (lease_until < now() or link = :link)
+           error = 'unknown whether it was sent'
+     where state = 1 and lease_until is not null
+       and ((lease_until < now() and lease_until >= coalesce(cast(:since as timestamptz), '-infinity'))
+            or (link = :link and lease_until >= now()))
     returning state""")
 
 
-def end_leases(db: Session, link: str | None = None) -> int:
+def end_leases(db: Session, link: str | None = None, since: datetime | None = None) -> int:
     """Let the resend rule decide over claims whose holder died: all that ran out, and all that `link` held.
 
-    Who has just become the only owner of a link knows that every claim of that link is an orphan.
+    Who has just become the only owner of a link knows that every claim of that link is an orphan. since: leases that
+    ended before this moment were looked at already.
     """
-    freed = db.execute(_LEASES_OVER, {"resent": _RESENT, "link": link, "attempts": ATTEMPTS_MAX}).scalars().all()
+    values = {"resent": _RESENT, "link": link, "attempts": ATTEMPTS_MAX, "since": since}
+    freed = db.execute(_LEASES_OVER, values).scalars().all()
     if State.QUEUED in freed:
         ring(db, "outbox")
     return len(freed)
 
 
+# Only what is older than the history's mark (history.py) is looked at: the hot hour is not read for this.
 _FORGOTTEN = text("""
     update outbox set state = 7, finished_at = now(), error = 'no receipt came'
      where id in (select id from outbox
-                   where state = 2 and valid_until + interval '1 hour' < now() limit 5000 for update skip locked)""")
+                   where id <= coalesce((select outbox_id from history_mark where at < now() - interval '1 hour'
+                                          order by at desc limit 1), 9223372036854775807)
+                     and state = 2 and valid_until + interval '1 hour' < now()
+                   order by id limit 5000 for update skip locked)""")
 
 _PARKED_TOO_LONG = text("delete from parked_receipt where received_at < now() - make_interval(secs => :kept_s)")
 
 
-def sweep(db: Session) -> int:
-    """Set right what a crash or a silent carrier left; how many rows."""
-    return end_leases(db) + _count(db, _FORGOTTEN) + _count(db, _PARKED_TOO_LONG, kept_s=PARKED_RECEIPT_KEPT_S)
+def sweep(db: Session, since: datetime | None = None) -> int:
+    """Set right what a crash or a silent carrier left, since the last sweep; how many rows."""
+    return (
+        end_leases(db, since=since)
+        + _count(db, _FORGOTTEN)
+        + _count(db, _PARKED_TOO_LONG, kept_s=PARKED_RECEIPT_KEPT_S)
+    )
 
 
-_FAIL_OVER = text("update outbox set route = :anywhere where state = 0 and route = any(cast(:routes as text[]))")
+_FAIL_OVER = text("""
+    update outbox set route = :anywhere where due_at is not null and route = any(cast(:routes as text[]))""")
 
 
 def fail_over(db: Session, routes: Sequence[str]) -> int:
@@ -539,7 +555,7 @@ def fail_over(db: Session, routes: Sequence[str]) -> int:
 
 def waiting(db: Session) -> int:
     """How many messages are due and not yet claimed."""
-    return int(db.execute(text("select count(*) from outbox where state = 0")).scalar_one())
+    return int(db.execute(text("select count(*) from outbox where due_at is not null")).scalar_one())
 
 
 def _count(db: Session, statement: TextClause, **values: Any) -> int:

@@ -284,10 +284,13 @@ class Outbox(Table):
 
     __tablename__ = "outbox"
     __table_args__ = (
-        Index("outbox_due_idx", "route", "priority", "id", postgresql_where=text("state = 0")),
-        Index("outbox_lease_until_idx", "lease_until", postgresql_where=text("state = 1")),
-        Index("outbox_number_digest_open_idx", "number_digest", postgresql_where=text("state = 0")),
-        {"postgresql_with": {"fillfactor": "70"}},
+        # No index knows the state: being sent and being delivered then touch none (heap-only tuples), which is a third
+        # of what a message costs PostgreSQL.
+        Index("outbox_due_idx", "route", "priority", "id", postgresql_where=text("due_at is not null")),
+        Index("outbox_number_digest_due_idx", "number_digest", postgresql_where=text("due_at is not null")),
+        Index("outbox_lease_until_idx", "lease_until", postgresql_where=text("lease_until is not null")),
+        CheckConstraint("(state = 0) = (due_at is not null)", name="due_at"),
+        {"postgresql_with": {"fillfactor": "50"}},
     )
 
     id: Mapped[Id]
@@ -302,9 +305,9 @@ class Outbox(Table):
     number_digest: Mapped[Digest]
     sender: Mapped[str | None] = mapped_column(String(21))  # null: the link's own address
     body: Mapped[bytes] = mapped_column(SealedBytes("text"))
-    due_at: Mapped[Now]
+    due_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))  # while it waits, else null
     valid_until: Mapped[Moment]
-    lease_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    lease_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))  # of the last claim; stays
     link: Mapped[str | None] = mapped_column(String(40))  # whose bind claimed it last
     created_at: Mapped[Now]
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import text
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FOLLOW_EVERY_S = 2.0
 SWEEP_EVERY_S = 10.0
+LOOK_BACK = timedelta(minutes=2)  # a claim that commits late is still seen
 FAIL_OVER_AFTER_S = 30.0  # a link that reconnects sooner keeps its messages
 TIDY_EVERY_S = 3_600.0
 TIDY_FIRST_S = 60.0  # not while everything starts
@@ -41,9 +43,17 @@ def alone(db: Session, name: str, work: Callable[[Session], int]) -> int:
     return work(db) if db.execute(_ALONE, {"name": name}).scalar_one() else 0
 
 
-def set_right(db: Session) -> int:
-    """What crashes and silence left."""
-    return outbox.sweep(db) + history.match_late(db) + messages.forget_keys(db)
+class SetRight:
+    """What crashes and silence left, since the last look; the first look is at everything."""
+
+    def __init__(self) -> None:
+        self._looked_at: datetime | None = None
+
+    def __call__(self, db: Session) -> int:
+        began: datetime = db.execute(text("select now()")).scalar_one()
+        rows = outbox.sweep(db, self._looked_at) + history.match_late(db) + messages.forget_keys(db)
+        self._looked_at = began - LOOK_BACK
+        return rows
 
 
 def fail_over(db: Session, links: Mapping[str, Sequence[str]]) -> int:
@@ -85,7 +95,7 @@ class Rounds:
         now = time.monotonic()
         self._tasks = (
             _Task("follow", FOLLOW_EVERY_S, pushes.follow, now),
-            _Task("set right", SWEEP_EVERY_S, set_right, now),
+            _Task("set right", SWEEP_EVERY_S, SetRight(), now),
             _Task("fail over", SWEEP_EVERY_S, partial(fail_over, links=desk.links), now),
             _Task("move", SWEEP_EVERY_S, history.move, now),
             _Task("tidy", TIDY_EVERY_S, tidy, now + TIDY_FIRST_S),

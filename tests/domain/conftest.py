@@ -27,7 +27,7 @@ def say(db: BookSession) -> Callable[..., list[Owed]]:
         )
         db.commit()
         replies = owed(db)
-        db.execute(text("update outbox set state = 2 where state = 0"))
+        db.execute(text("update outbox set state = 2, due_at = null where state = 0"))
         db.commit()
         return replies
 

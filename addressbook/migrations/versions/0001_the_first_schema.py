@@ -132,7 +132,7 @@ def upgrade() -> None:
     sa.Column('number_digest', sa.LargeBinary(), nullable=False),
     sa.Column('sender', sa.String(length=21), nullable=True),
     sa.Column('body', sa.LargeBinary(), nullable=False),
-    sa.Column('due_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('due_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('valid_until', sa.DateTime(timezone=True), nullable=False),
     sa.Column('lease_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('link', sa.String(length=40), nullable=True),
@@ -143,12 +143,13 @@ def upgrade() -> None:
     sa.Column('client_ref', sa.String(length=64), nullable=True),
     sa.Column('error', sa.String(length=80), nullable=True),
     sa.Column('trace', sa.String(length=40), nullable=False),
+    sa.CheckConstraint('(state = 0) = (due_at is not null)', name=op.f('outbox_due_at_check')),
     sa.PrimaryKeyConstraint('id', name=op.f('outbox_pkey')),
-    postgresql_with={'fillfactor': '70'}
+    postgresql_with={'fillfactor': '50'}
     )
-    op.create_index('outbox_due_idx', 'outbox', ['route', 'priority', 'id'], unique=False, postgresql_where=sa.text('state = 0'))
-    op.create_index('outbox_lease_until_idx', 'outbox', ['lease_until'], unique=False, postgresql_where=sa.text('state = 1'))
-    op.create_index('outbox_number_digest_open_idx', 'outbox', ['number_digest'], unique=False, postgresql_where=sa.text('state = 0'))
+    op.create_index('outbox_due_idx', 'outbox', ['route', 'priority', 'id'], unique=False, postgresql_where=sa.text('due_at is not null'))
+    op.create_index('outbox_lease_until_idx', 'outbox', ['lease_until'], unique=False, postgresql_where=sa.text('lease_until is not null'))
+    op.create_index('outbox_number_digest_due_idx', 'outbox', ['number_digest'], unique=False, postgresql_where=sa.text('due_at is not null'))
     op.create_table('outbox_history',
     sa.Column('id', sa.BigInteger(), autoincrement=False, nullable=False),
     sa.Column('day', sa.Date(), nullable=False),
