@@ -32,6 +32,7 @@ from urllib.parse import quote
 SYSTEM_USER = "smsgw-db"
 START_TIMEOUT_S = 120.0  # crash recovery may replay minutes of write-ahead log
 STOP_TIMEOUT_S = 60.0
+REMAINS_GONE_S = 15.0  # PostgreSQL's processes see within a second that their postmaster was killed
 SOCKET_PATH_OCTETS_MAX = 100  # sockaddr_un holds 107 with the NUL; PostgreSQL's file name included
 DATABASE = "smsgw"
 
@@ -94,6 +95,15 @@ class Engines:
     def acquire(self, *, postgres: bool = True, redis: bool = True) -> EngineAddresses:
         """Start or adopt the engines and hold them until release(). Raises EngineFailed."""
         make_data_dir(self.data_dir)
+        try:
+            return self._acquire(postgres=postgres, redis=redis)
+        except OSError as error:  # no room for the small files, either
+            where = error.filename or self.data_dir
+            raise EngineFailed(
+                f"{where}: {error.strerror or error}. The data folder must be writable and have room"
+            ) from None
+
+    def _acquire(self, *, postgres: bool, redis: bool) -> EngineAddresses:
         run_dir = self._run_dir()
         log_dir = self.data_dir / "log"
         log_dir.mkdir(mode=0o700, exist_ok=True)
@@ -136,6 +146,8 @@ class Engines:
             if pid is not None:
                 _stop_process(pid, name, polite)
         for process in self._started:
+            if process.poll() is None:  # its pid file could not be written
+                process.terminate()
             process.wait(STOP_TIMEOUT_S)
         self._started.clear()
 
@@ -186,14 +198,13 @@ def _start_redis(data_dir: Path, run_dir: Path, log_dir: Path, started: list[sub
     process = _spawn(command, log_dir / "redis.log")
     started.append(process)
     pid_file.write_text(f"{process.pid}\n")
-    _wait_for(address, process, log_dir / "redis.log", "redis-server")
+    _wait_for(address, _Started(process, log_dir / "redis.log"), "redis-server")
 
 
 def _start_postgres(
     pgdata: Path, run_dir: Path, log_dir: Path, started: list[subprocess.Popen[bytes]], *, durable: bool
 ) -> None:
     binaries = postgres_binaries()
-    address = run_dir / ".s.PGSQL.5432"
     prefix: list[str] = []
     if os.geteuid() == 0:
         prefix = _as_system_user()
@@ -202,16 +213,60 @@ def _start_postgres(
             os.chown(folder, _system_user().pw_uid, _system_user().pw_gid)
     if not (pgdata / "PG_VERSION").exists():
         _initdb(prefix, binaries, pgdata)
-    if _pid_in(pgdata / "postmaster.pid", "postgres") is None:
-        settings = POSTGRES_SETTINGS if durable else POSTGRES_SETTINGS | THROWAWAY_SETTINGS
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [*prefix, str(binaries / "postgres"), "-D", str(pgdata), "-k", str(run_dir), *options]
-        process = _spawn(command, log_dir / "postgres.log")
-        started.append(process)
+    settings = POSTGRES_SETTINGS if durable else POSTGRES_SETTINGS | THROWAWAY_SETTINGS
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    command = [*prefix, str(binaries / "postgres"), "-D", str(pgdata), "-k", str(run_dir), *options]
+    give_up_at = time.monotonic() + REMAINS_GONE_S
+    while True:
+        try:
+            return _adopt_or_start(pgdata, run_dir, log_dir / "postgres.log", command, started)
+        except _RemainsInTheWay as reason:
+            if time.monotonic() > give_up_at:
+                raise EngineFailed(str(reason)) from None
+            time.sleep(0.1)
+
+
+class _RemainsInTheWay(EngineFailed):
+    """What a killed PostgreSQL left is still there; its processes end within moments."""
+
+
+def _adopt_or_start(
+    pgdata: Path, run_dir: Path, log: Path, command: Sequence[str], started: list[subprocess.Popen[bytes]]
+) -> None:
+    address = run_dir / ".s.PGSQL.5432"
+    pid_file = pgdata / "postmaster.pid"
+    pid = _pid_in(pid_file, "postgres")
+    runs: _Started | _Adopted
+    if pid is not None:
+        runs = _Adopted(pid, "postgres")
     else:
-        process = None
-    _wait_for(address, process, log_dir / "postgres.log", "postgres")
-    _wait_until_ready(run_dir, process, log_dir / "postgres.log")
+        _bury(pid_file)
+        _bury(run_dir / ".s.PGSQL.5432.lock")
+        runs = _Started(_spawn(command, log), log)
+        started.append(runs.process)
+    try:
+        _wait_for(address, runs, "postgres")
+        _wait_until_ready(run_dir, runs)
+    except EngineFailed as error:
+        remains = ("shared memory block", "Is another postmaster", "has just ended")
+        if not runs.alive() and any(words in str(error) for words in remains):
+            raise _RemainsInTheWay(str(error)) from None
+        raise
+
+
+def _bury(pid_file: Path) -> None:
+    """Let a new PostgreSQL see that the one in the pid file is dead, even if nobody has taken note of its end.
+
+    A process that its parent does not wait for keeps its number, and PostgreSQL believes in it. The rest of the file
+    stays: by it PostgreSQL makes sure that no orphan of the dead one still writes.
+    """
+    try:
+        lines = pid_file.read_text().split("\n")
+        if Path(f"/proc/{lines[0]}").exists():
+            lines[0] = Path("/proc/sys/kernel/pid_max").read_text().strip()  # numbers stay below it: proc(5)
+            pid_file.write_text("\n".join(lines))
+    except OSError:
+        pass  # no such file, or no /proc: PostgreSQL will say what is wrong
 
 
 def _initdb(prefix: Sequence[str], binaries: Path, pgdata: Path) -> None:
@@ -225,7 +280,12 @@ def _initdb(prefix: Sequence[str], binaries: Path, pgdata: Path) -> None:
         capture_output=True, text=True, check=False, cwd="/",
     )  # fmt: skip
     if made.returncode:
-        raise EngineFailed(f"initdb failed in {pgdata}: {made.stderr.strip().splitlines()[-1:]}")
+        lines = made.stderr.strip().splitlines()
+        reasons = [line for line in lines if "error:" in line or "FATAL:" in line or "could not" in line]
+        raise EngineFailed(
+            f"initdb failed in {pgdata}: {'; '.join(reasons[:2] or lines[-1:])}. The data folder must be writable and"
+            " have room for 60 MB"
+        )
 
 
 def fresh_database(database_url: str) -> None:
@@ -237,7 +297,7 @@ def fresh_database(database_url: str) -> None:
         connection.execute(f"create database {DATABASE}")
 
 
-def _wait_until_ready(run_dir: Path, process: subprocess.Popen[bytes] | None, log: Path) -> None:
+def _wait_until_ready(run_dir: Path, runs: "_Started | _Adopted") -> None:
     """Wait for the end of recovery and make our database if it is not there."""
     import psycopg
 
@@ -251,8 +311,8 @@ def _wait_until_ready(run_dir: Path, process: subprocess.Popen[bytes] | None, lo
                     connection.execute(f"create database {DATABASE}")
                 return
         except psycopg.OperationalError as error:
-            if time.monotonic() > deadline or (process is not None and process.poll() is not None):
-                raise EngineFailed(f"postgres does not come up: {error}; see {log}") from None
+            if time.monotonic() > deadline or not runs.alive():
+                raise EngineFailed(f"postgres does not come up: {error}; {runs.last_words()}") from None
             time.sleep(0.02)
 
 
@@ -307,14 +367,42 @@ def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait_for(address: Path, process: subprocess.Popen[bytes] | None, log: Path, name: str) -> None:
+@dataclass(frozen=True)
+class _Started:
+    """An engine that we started."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def last_words(self) -> str:
+        last = self.log.read_text(errors="replace").strip().splitlines()[-3:]
+        return f"ended at once with status {self.process.returncode}: {last}; see {self.log}"
+
+
+@dataclass(frozen=True)
+class _Adopted:
+    """An engine that ran already."""
+
+    pid: int
+    name: str
+
+    def alive(self) -> bool:
+        return _is_running(self.pid, self.name)
+
+    def last_words(self) -> str:
+        return "has just ended"
+
+
+def _wait_for(address: Path, runs: _Started | _Adopted, name: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not _accepts(address):
-        if process is not None and process.poll() is not None:
-            last = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise EngineFailed(f"{name} ended at once with status {process.returncode}: {last}; see {log}")
+        if not runs.alive():
+            raise EngineFailed(f"{name} {runs.last_words()}")
         if time.monotonic() > deadline:
-            raise EngineFailed(f"{name} did not open {address} within {START_TIMEOUT_S:.0f} s; see {log}")
+            raise EngineFailed(f"{name} did not open {address} within {START_TIMEOUT_S:.0f} s")
         time.sleep(0.01)
 
 
