@@ -78,7 +78,9 @@ def sent(db: BookSession, after: int = 0) -> list[Sent]:
 def carrier_says(db: BookSession, state: int, *ids: int) -> None:
     """Give these messages (or all that wait) a state, as the gateway records it."""
     db.execute(
-        text("update outbox set state = :state where id = any(cast(:ids as bigint[])) or cast(:all as boolean)"),
+        text(
+            "update outbox set state = :state, due_at = null where id = any(cast(:ids as bigint[])) or cast(:all as boolean)"
+        ),
         {"state": state, "ids": list(ids), "all": not ids},
     )
     db.commit()

@@ -122,7 +122,7 @@ def test_a_link_that_nobody_reports_leaves_the_table(db: BookSession) -> None:
 
 def test_what_crashes_left_is_set_right(db: BookSession) -> None:
     outbox.enqueue(db, [Outgoing(LI, b"a", Kind.NOTICE, "t"), Outgoing(LI, b"b", Kind.OTP, "t")])
-    db.execute(text("update outbox set state = 1, attempts = 1, lease_until = now() - interval '1 s'"))
+    db.execute(text("update outbox set state = 1, due_at = null, attempts = 1, lease_until = now() - interval '1 s'"))
     assert sweep.SetRight()(db) == 2
     assert db.execute(text("select state from outbox order by id")).scalars().all() == [0, 7]
     assert messages.forget_keys(db) == 0
