@@ -188,8 +188,13 @@ class Engines:
 def _start_redis(data_dir: Path, run_dir: Path, log_dir: Path, started: list[subprocess.Popen[bytes]]) -> None:
     address = run_dir / "redis.sock"
     pid_file = data_dir / "redis.pid"
-    if _accepts(address):
-        return
+    give_up_at = time.monotonic() + REMAINS_GONE_S
+    while _accepts(address):
+        if _pid_in(pid_file, "redis-server") is not None:
+            return
+        if time.monotonic() > give_up_at:  # one that was killed lets go of its socket within moments
+            raise EngineFailed(f"{address} is served by a redis-server that is not ours: stop it")
+        time.sleep(0.01)
     command = [
         str(_redis_binary()), "--port", "0", "--unixsocket", str(address), "--unixsocketperm", "700", "--save", "",
         "--appendonly", "no", "--dir", str(data_dir), "--daemonize", "no", "--loglevel", "warning",
