@@ -79,7 +79,8 @@ def carrier_says(db: BookSession, state: int, *ids: int) -> None:
     """Give these messages (or all that wait) a state, as the gateway records it."""
     db.execute(
         text(
-            "update outbox set state = :state, due_at = null where id = any(cast(:ids as bigint[])) or cast(:all as boolean)"
+            "update outbox set state = :state, due_at = case when :state = 0 then now() end"
+            " where id = any(cast(:ids as bigint[])) or cast(:all as boolean)"
         ),
         {"state": state, "ids": list(ids), "all": not ids},
     )

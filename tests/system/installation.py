@@ -227,8 +227,6 @@ class Installation:
         assert pid
         os.kill(pid, signal.SIGKILL)
         wait_for(f"{name} gone", lambda: pid_of() is None, 10)
-        for process in self.engines._started:  # PostgreSQL believes in a zombie, and we are the parent
-            process.poll()
 
     def restart_engines(self) -> None:
         """As the start of any process of the installation does: what is gone is started, what runs is adopted."""
