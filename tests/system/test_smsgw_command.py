@@ -312,7 +312,6 @@ def test_up_needs_no_carrier_mends_its_gateway_and_ends_by_a_signal(up: tuple[Up
         assert "Traceback" not in log.read_text(errors="replace"), log
 
 
-@pytest.mark.xfail(strict=True, reason="the supervisor does not look after the engines: they stay away until a restart")
 @pytest.mark.slow
 def test_up_starts_killed_engines_again(up: tuple[Up, int, Path]) -> None:
     _, base, folder = up
