@@ -88,7 +88,7 @@ def _run(chosen: argparse.Namespace, rest: list[str], config_path: Path | None) 
         if chosen.command == "migrate":
             print("the database has the newest schema")
             return 0
-        return _up(config, given)
+        return _up(config, given, engines)
     finally:
         engines.release()
 
@@ -128,12 +128,12 @@ def simulator_arguments(config: Config, phones: Sequence[str] = ()) -> list[str]
     ]  # fmt: skip
 
 
-def _up(config: Config, given: list[str]) -> int:
+def _up(config: Config, given: list[str], engines: Engines) -> int:
     from runtime.supervisor import StartFailed, Supervisor
 
     if not config.bind:
         raise BadConfig(["no [[bind]]: without a link to a carrier there is nothing to carry; `smsgw demo` needs none"])
-    with Supervisor(service_processes(config, given), print) as supervisor:
+    with Supervisor(service_processes(config, given), print, engines) as supervisor:
         try:
             supervisor.start()
         except StartFailed as error:

@@ -40,7 +40,7 @@ def run(data_dir: Path | None, port_base: int | None, *, leave: bool) -> int:
             f"http://{host}:{page}/  phones; the carrier's SMPP at {host}:{smpp}", folder / "log" / "simulator.log",
         )  # fmt: skip
         with Supervisor(
-            [simulator, *service_processes(config, ["--config", str(path)], links_must_stand=True)], _say
+            [simulator, *service_processes(config, ["--config", str(path)], links_must_stand=True)], _say, engines
         ) as supervisor:
             try:
                 supervisor.start()

@@ -22,7 +22,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,6 +91,7 @@ class Engines:
         self.durable = durable
         self._use: IO[str] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
+        self._wanted: dict[str, Callable[[], int | None]] = {}
 
     def acquire(self, *, postgres: bool = True, redis: bool = True) -> EngineAddresses:
         """Start or adopt the engines and hold them until release(). Raises EngineFailed."""
@@ -107,6 +108,8 @@ class Engines:
         run_dir = self._run_dir()
         log_dir = self.data_dir / "log"
         log_dir.mkdir(mode=0o700, exist_ok=True)
+        wanted = {"postgres": (postgres, self.postgres_pid), "redis": (redis, self.redis_pid)}
+        self._wanted = {name: pid for name, (is_wanted, pid) in wanted.items() if is_wanted}
         with self._starting():
             self._use = (self.data_dir / "engines.use").open("a")
             try:
@@ -122,6 +125,18 @@ class Engines:
                     self.stop()  # nobody else uses them: leave no half of a pair behind
                 raise
         return self.addresses()
+
+    def keep_up(self) -> list[str]:
+        """Start again whichever of the engines in use has died; their names. Raises EngineFailed."""
+        dead = [name for name, pid in self._wanted.items() if pid() is None]
+        if dead:
+            run_dir, log_dir = self._run_dir(), self.data_dir / "log"
+            with self._starting():
+                if "redis" in dead:
+                    _start_redis(self.data_dir, run_dir, log_dir, self._started)
+                if "postgres" in dead:
+                    _start_postgres(self.data_dir / "postgres", run_dir, log_dir, self._started, durable=self.durable)
+        return dead
 
     def release(self) -> None:
         """Let go; the last process to do so stops the engines."""

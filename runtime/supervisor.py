@@ -19,12 +19,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from runtime.engines import EngineFailed, Engines
+
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 30.0
 STEADY_S = 60.0
 POLL_S = 0.05
+ENGINES_EVERY_S = 1.0
 EVERYWHERE = str(ipaddress.IPv4Address(0))
 
 
@@ -77,9 +80,11 @@ class Process:
 
 
 class Supervisor:
-    """Owns the processes. `say` prints one line for people."""
+    """Owns the processes, and minds the embedded engines. `say` prints one line for people."""
 
-    def __init__(self, processes: Sequence[Process], say: Callable[[str], None]) -> None:
+    def __init__(self, processes: Sequence[Process], say: Callable[[str], None], engines: Engines) -> None:
+        self._engines = engines
+        self._engines_at = 0.0
         self.processes = list(processes)
         self.stopping = False
         self._say = say
@@ -122,9 +127,21 @@ class Supervisor:
     def watch(self, until: Callable[[], bool] = lambda: False) -> None:
         """Keep them running until a signal comes or `until` says so."""
         while not self.stopping and not until():
+            self._mind_engines()
             for process in self.processes:
                 self._mind(process)
             time.sleep(POLL_S)
+
+    def _mind_engines(self) -> None:
+        now = time.monotonic()
+        if now < self._engines_at:
+            return
+        self._engines_at = now + ENGINES_EVERY_S
+        try:
+            for name in self._engines.keep_up():
+                self._say(f"{name} had ended: started it again")
+        except EngineFailed as error:
+            self._say(f"{error}: trying again")
 
     def _mind(self, process: Process) -> None:
         now = time.monotonic()

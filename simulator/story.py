@@ -178,10 +178,10 @@ class Story:
             async def stopped() -> bool:
                 return await self._state(queued) == "cancelled"
 
+            await wait(stopped, "the queued text cancelled")
             heard_before = len(await phones.texts(D))
         finally:
             await phones.call("DELETE", "/api/faults")
-        await wait(stopped, "the queued text cancelled")
         later = await self._send(D, "This comes after STOP")
         await self._send(B, "A control that must arrive")
         await phones.wait_text(B, "A control that must arrive", "the control text at B")

@@ -28,7 +28,7 @@ from smsgw.smpp_session import Session as Link
 
 log = logging.getLogger(__name__)
 
-ANSWER_WITHIN_S = 2.0  # a carrier gives up after 5 s (WIRE.md); before that it must be told to try again
+ANSWER_WITHIN_S = 2.0  # message centres give up after 5 s; before that they must be told to try again
 BATCH_MAX = 500
 COPIES_MAX = 20_000  # texts remembered for a connection; some megabytes
 TEXT_CHARACTERS_MAX = 2_000  # what a person can mean; the rest of a longer text is cut off
