@@ -376,7 +376,8 @@ class Outbound:
 
     def _take_slice(self, rows: list[Claimed]) -> None:
         """A row that cannot be sent is ended; it does not stop the others."""
-        if self._session is None:  # the link went while we claimed
+        # The link went while we claimed, or the carrier asked for a pause: what is not begun waits in the table.
+        if self._session is None or time.monotonic() < self._pacer.paused_until:
             self._unwritten.put_back += [row.id for row in rows if not row.refused]
             self._dirty.set()
             return
