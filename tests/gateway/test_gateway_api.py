@@ -79,17 +79,17 @@ async def queued(rig: Rig) -> int:
 # ---- who may
 
 
-@pytest.mark.parametrize("token", [None, "smsgw_unknown", "x" * 500, "t\u00f6ken"])
-async def test_without_a_known_token_nothing_is_taken(rig: Rig, client: Client, token: str | None) -> None:
-    status, _, headers = await client.ask("POST", "/v1/messages", json_body=MESSAGE, token=token)
-    assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+async def test_without_a_known_token_nothing_is_taken(rig: Rig, client: Client) -> None:
+    for token in (None, "smsgw_unknown", "x" * 500, "t\u00f6ken"):
+        status, _, headers = await client.ask("POST", "/v1/messages", json_body=MESSAGE, token=token)
+        assert (status, headers["WWW-Authenticate"]) == (401, "Bearer"), token
     assert await queued(rig) == 0
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "smsgw_x"])
-async def test_another_authorization_is_none(client: Client, header: str) -> None:
-    status, _, _ = await client.ask("POST", "/v1/messages", json_body=MESSAGE, token=None, Authorization=header)
-    assert status == 401
+async def test_another_authorization_is_none(client: Client) -> None:
+    for header in ("", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "smsgw_x"):
+        status, _, _ = await client.ask("POST", "/v1/messages", json_body=MESSAGE, token=None, Authorization=header)
+        assert status == 401, header
 
 
 async def test_a_token_does_what_its_scopes_say(rig: Rig, client: Client) -> None:
@@ -122,59 +122,60 @@ async def test_a_message_of_another_token_does_not_exist(client: Client) -> None
 # ---- what is refused
 
 
-@pytest.mark.parametrize("number", ["0", "999", "-1", "1.5", "abc", "9" * 30, "%00", "١"])
-async def test_an_id_that_names_nothing_is_not_found(client: Client, number: str) -> None:
-    assert (await client.ask("GET", f"/v1/messages/{number}"))[0] == 404
+async def test_an_id_that_names_nothing_is_not_found(client: Client) -> None:
+    for number in ("0", "999", "-1", "1.5", "abc", "9" * 30, "%00", "١"):
+        assert (await client.ask("GET", f"/v1/messages/{number}"))[0] == 404, number
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("GET", "/v1/messages", 405), ("DELETE", "/v1/messages/1", 405), ("POST", "/", 404)],
-)
-async def test_a_wrong_way_is_a_problem_too(client: Client, method: str, path: str, status: int) -> None:
-    found, _, headers = await client.ask(method, path)
-    assert found == status
-    assert ("Allow" in headers) == (status == 405)
+async def test_a_wrong_way_is_a_problem_too(client: Client) -> None:
+    wrong = [
+        ("GET", "/nowhere", 404),
+        ("GET", "/v1/messages", 405),
+        ("DELETE", "/v1/messages/1", 405),
+        ("POST", "/", 404),
+    ]
+    for method, path, status in wrong:
+        found, _, headers = await client.ask(method, path)
+        assert (found, "Allow" in headers) == (status, status == 405), path
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"hello", b'{"to": "+86139", "text": "\\ud800"}', b"nan"])
-async def test_what_is_not_json_is_refused(client: Client, body: bytes) -> None:
-    assert (await client.send(data=body))[0] == 400
+async def test_what_is_not_json_is_refused(client: Client) -> None:
+    for body in (b"", b"{", b"\xff\xfe", b"hello", b'{"to": "+86139", "text": "\\ud800"}', b"nan"):
+        assert (await client.send(data=body))[0] == 400, body
 
 
-@pytest.mark.parametrize(
-    ("change", "where"),
-    [
-        ({"colour": "red"}, "colour"),
-        ({"to": None}, "to"),
-        ({"to": 8613900000001}, "to"),
-        ({"to": ""}, "to"),
-        ({"text": ""}, "text"),
-        ({"text": "x" * 1_531}, "text"),
-        ({"text": "a\0b"}, "text"),
-        ({"from": "a name that is too long"}, "from"),
-        ({"from": "<script>"}, "from"),
-        ({"kind": "ussd"}, "kind"),
-        ({"kind": 1}, "kind"),
-        ({"client_ref": "x" * 65}, "client_ref"),
-        ({"client_ref": "a\0b"}, "client_ref"),
-        ({"validity_s": 0}, "validity_s"),
-        ({"validity_s": 604_801}, "validity_s"),
-        ({"validity_s": "60"}, "validity_s"),
-        ({"validity_s": 1.5}, "validity_s"),
-        ({"validity_s": True}, "validity_s"),
-    ],
-)
-async def test_a_wrong_field_is_named(rig: Rig, client: Client, change: dict[str, Any], where: str) -> None:
-    status, body = await client.send(MESSAGE | change)
-    assert status == 422
-    assert [error["where"] for error in body["errors"]] == [where]
+WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"colour": "red"}, "colour"),
+    ({"to": None}, "to"),
+    ({"to": 8613900000001}, "to"),
+    ({"to": ""}, "to"),
+    ({"text": ""}, "text"),
+    ({"text": "x" * 1_531}, "text"),
+    ({"text": "a\0b"}, "text"),
+    ({"from": "a name that is too long"}, "from"),
+    ({"from": "<script>"}, "from"),
+    ({"kind": "ussd"}, "kind"),
+    ({"kind": 1}, "kind"),
+    ({"client_ref": "x" * 65}, "client_ref"),
+    ({"client_ref": "a\0b"}, "client_ref"),
+    ({"validity_s": 0}, "validity_s"),
+    ({"validity_s": 604_801}, "validity_s"),
+    ({"validity_s": "60"}, "validity_s"),
+    ({"validity_s": 1.5}, "validity_s"),
+    ({"validity_s": True}, "validity_s"),
+]
+
+
+async def test_a_wrong_field_is_named(rig: Rig, client: Client) -> None:
+    for change, where in WRONG_FIELDS:
+        status, body = await client.send(MESSAGE | change)
+        assert (status, [error["where"] for error in body["errors"]]) == (422, [where]), change
     assert await queued(rig) == 0
 
 
-@pytest.mark.parametrize("body", [[], "text", 7, None, [MESSAGE]])
-async def test_what_is_no_message_is_refused(client: Client, body: Any) -> None:
-    assert (await client.send(data=json.dumps(body).encode()))[0] == 422
+async def test_what_is_no_message_is_refused(client: Client) -> None:
+    for body in ([], "text", 7, None, [MESSAGE]):
+        assert (await client.send(data=json.dumps(body).encode()))[0] == 422, body
 
 
 async def test_a_missing_field_is_named(client: Client) -> None:
@@ -182,12 +183,10 @@ async def test_a_missing_field_is_named(client: Client) -> None:
     assert (status, body["errors"][0]["where"]) == (422, "to")
 
 
-@pytest.mark.parametrize(
-    "to", ["letters", "+86", "+99999999999", "13900000001 / 13900000002", "+861390000000123456", "()-"]
-)
-async def test_a_number_that_cannot_be_texted_is_refused(rig: Rig, client: Client, to: str) -> None:
-    status, body = await client.send({"to": to, "text": "hello"})
-    assert (status, body["errors"][0]["where"]) == (422, "to")
+async def test_a_number_that_cannot_be_texted_is_refused(rig: Rig, client: Client) -> None:
+    for to in ("letters", "+86", "+99999999999", "13900000001 / 13900000002", "+86" + "1" * 16, "()-"):
+        status, body = await client.send({"to": to, "text": "hello"})
+        assert (status, body["errors"][0]["where"]) == (422, "to"), to
     assert await queued(rig) == 0
 
 
