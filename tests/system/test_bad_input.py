@@ -75,26 +75,33 @@ def test_who_writes_what_cannot_be_is_told_what_was_wrong(
     assert phones.phone(AMINA)["phonebook"] == before
 
 
-@pytest.mark.parametrize(
-    ("words", "name", "digits"),
-    [
-        pytest.param("ADD Ali\u202eevil 0712000111", "Alievil", "712000111", id="bidi"),
-        pytest.param("ADD Tab\tOne 0712000112", "Tab One", "712000112", id="a tab"),
-        pytest.param("ADD 王😀 0712000113", "王😀", "712000113", id="an emoji"),
-        pytest.param("ADD Zo\u0308e 0712000114", "Zöe", "712000114", id="a mark of its own"),
-        pytest.param("ADD Semi;colon 0712000115", "Semi,colon", "712000115", id="a sign with a meaning in cards"),
-        pytest.param("ＡＤＤ Wide ０７１２００１１６１", "Wide", "712001161", id="full-width"),
-        pytest.param("add   Spaced   Out    0712 000 117", "Spaced Out", "712000117", id="spaces"),
-        pytest.param("ADD Kofi +233201234567", "Kofi", "233201234567", id="abroad"),
-        pytest.param("ADD Bank 40404", "Bank", "40404", id="a short code"),
-    ],
-)
-def test_odd_names_and_numbers_reach_the_phone_book_harmless(
-    service: tuple[Phones, Running], words: str, name: str, digits: str
-) -> None:
+ODD = {
+    "bidi": ("ADD Ali\u202eevil 0712000111", "Alievil", "712000111"),
+    "a tab": ("ADD Tab\tOne 0712000112", "Tab One", "712000112"),
+    "an emoji": ("ADD 王😀 0712000113", "王😀", "712000113"),
+    "a mark of its own": ("ADD Zo\u0308e 0712000114", "Zöe", "712000114"),
+    # The card says "Semi,colon"; the simulated phone reads it with vobject, to which a comma parts two names.
+    "a sign with a meaning in cards": ("ADD Semi;colon 0712000115", "Semi colon", "712000115"),
+    "full-width": ("ＡＤＤ Wide ０７１２００１１６１", "Wide", "712001161"),
+    "spaces": ("add   Spaced   Out    0712 000 117", "Spaced Out", "712000117"),
+    "abroad": ("ADD Kofi +233201234567", "Kofi", "233201234567"),
+    "a short code": ("ADD Bank 40404", "Bank", "40404"),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(service: tuple[Phones, Running]) -> Phones:
+    """All of them texted; their pushes after the first go together."""
     phones, _ = service
-    phones.said(AMINA, words, "Saved")
-    entry = phones.wait_entry(AMINA, name)
+    for words, _, _ in ODD.values():
+        phones.said(AMINA, words, "Saved")
+    return phones
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_names_and_numbers_reach_the_phone_book_harmless(saved: Phones, what: str) -> None:
+    _, name, digits = ODD[what]
+    entry = saved.wait_entry(AMINA, name)
     assert entry["name"] == name
     assert digits in "".join(entry["numbers"])
 
