@@ -284,18 +284,18 @@ class Ended(NamedTuple):
     error: str | None
 
 
-_SEGMENTS = text("""
-    insert into segment (outbox_id, number, attempt, total, link, message_id, carrier_id, state)
-    select s.outbox_id, s.number, s.attempt, s.total, :link, s.message_id, s.carrier_id, 2
-      from unnest(cast(string_to_array(:outbox_id, E'\\x1f') as bigint[]),
-                  cast(string_to_array(:number, E'\\x1f') as smallint[]),
-                  cast(string_to_array(:attempt, E'\\x1f') as smallint[]),
-                  cast(string_to_array(:total, E'\\x1f') as smallint[]),
-                  string_to_array(:message_id, E'\\x1f', ''), string_to_array(:carrier_id, E'\\x1f', ''))
-           as s(outbox_id, number, attempt, total, message_id, carrier_id)
-        on conflict (outbox_id, number, attempt) do nothing""")
-
-_SENT = text("""
+_ACCEPTED = text("""
+    with part as (
+        insert into segment (outbox_id, number, attempt, total, link, message_id, carrier_id, state)
+        select s.outbox_id, s.number, s.attempt, s.total, :link, s.message_id, s.carrier_id, 2
+          from unnest(cast(string_to_array(:outbox_id, E'\\x1f') as bigint[]),
+                      cast(string_to_array(:number, E'\\x1f') as smallint[]),
+                      cast(string_to_array(:attempt, E'\\x1f') as smallint[]),
+                      cast(string_to_array(:total, E'\\x1f') as smallint[]),
+                      string_to_array(:message_id, E'\\x1f', ''), string_to_array(:carrier_id, E'\\x1f', ''))
+               as s(outbox_id, number, attempt, total, message_id, carrier_id)
+            on conflict (outbox_id, number, attempt) do nothing
+    )
     update outbox set state = 2, due_at = null, error = null, finished_at = null
      where id = any(cast(string_to_array(:ids, E'\\x1f') as bigint[])) and state in (0, 1, 7)""")
 
@@ -306,16 +306,15 @@ _ENDED = text("""
 
 
 def record_accepted(db: Session, link: str, accepted: Sequence[Accepted], sent: Sequence[int]) -> None:
-    """Write down the ids that the carrier gave, and which messages are now out whole."""
-    if accepted:
-        outbox_id, number, attempt, total, message_id, carrier_id = zip(*accepted, strict=True)
-        db.execute(_SEGMENTS, {
-            "outbox_id": joined(outbox_id), "number": joined(number), "attempt": joined(attempt),
-            "total": joined(total), "message_id": joined_or_null(message_id),
-            "carrier_id": joined_or_null(carrier_id), "link": link,
-        })  # fmt: skip
-    if sent:
-        db.execute(_SENT, {"ids": joined(sent)})
+    """Write down the ids that the carrier gave, and which messages are now out whole; one statement."""
+    if not accepted and not sent:
+        return
+    outbox_id, number, attempt, total, message_id, carrier_id = zip(*accepted, strict=True) if accepted else [()] * 6
+    db.execute(_ACCEPTED, {
+        "outbox_id": joined(outbox_id), "number": joined(number), "attempt": joined(attempt), "total": joined(total),
+        "message_id": joined_or_null(message_id), "carrier_id": joined_or_null(carrier_id), "ids": joined(sent),
+        "link": link,
+    })  # fmt: skip
 
 
 def record_ended(db: Session, ended: Sequence[Ended]) -> None:
@@ -393,17 +392,27 @@ def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list
     """Match final receipts to segments; the ids that named no segment (yet) are returned, to be parked."""
     if not receipts:
         return []
+    long_messages, missed = match_receipts(db, link, receipts)
+    settle_long(db, long_messages)
+    return missed
+
+
+def match_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> tuple[list[int], list[str]]:
+    """Match final receipts by their ids, in one statement; the long messages to settle, and the ids of no segment."""
     latest = {receipt.message_id: receipt for receipt in receipts}
-    message_ids = list(latest)
     long_messages, missed = db.execute(_RECEIPTS, {
-        "link": link, "message_id": joined_or_null(message_ids),
+        "link": link, "message_id": joined_or_null(latest),
         "state": CUT.join([_STATE_TEXT[receipt.state] for receipt in latest.values()]),
         "error": joined_or_null([receipt.error for receipt in latest.values()]),
     }).one()  # fmt: skip
-    if long_messages:
-        db.execute(_LOCK, {"ids": long_messages})
-        db.execute(_WHOLE, {"ids": long_messages})
-    return list(missed or ())
+    return long_messages or [], missed or []
+
+
+def settle_long(db: Session, outbox_ids: Sequence[int]) -> None:
+    """End the messages of several segments whose segments have all been told, or one of them badly."""
+    if outbox_ids:
+        db.execute(_LOCK, {"ids": list(outbox_ids)})
+        db.execute(_WHOLE, {"ids": list(outbox_ids)})
 
 
 class Unproven(NamedTuple):

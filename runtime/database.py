@@ -70,9 +70,12 @@ class Database:
             driver_url(url), pool_size=pool_size, max_overflow=0, pool_timeout=10, connect_args=_options(settings or {})
         )
         self.on_commit = on_commit
-        self._sessions = async_sessionmaker(
-            self.engine, class_=AsyncSession, sync_session_class=session_class, info=dict(info or {}),
-            expire_on_commit=False,
+        self._sessions, self._single = (
+            async_sessionmaker(
+                engine, class_=AsyncSession, sync_session_class=session_class, info=dict(info or {}),
+                expire_on_commit=False,
+            )
+            for engine in (self.engine, self.engine.execution_options(isolation_level="AUTOCOMMIT"))
         )  # fmt: skip
 
     async def transact(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -93,6 +96,19 @@ class Database:
                 await self.on_commit(frozenset(rings))
             return result
         raise AssertionError("the last try returns or raises")
+
+    async def once(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work that is one statement, which commits by itself: one round trip instead of four.
+
+        Under load a round trip costs what the event loop has to do before it comes back to it. Work that turns out to
+        be several statements commits each; it must be harmless to run again from the start.
+        """
+        async with self._single() as session:
+            result = await session.run_sync(work, *args, **kwargs)
+            rings = session.info.pop("rings", None)
+        if rings and self.on_commit is not None:
+            await self.on_commit(frozenset(rings))
+        return result
 
     async def close(self) -> None:
         await self.engine.dispose()

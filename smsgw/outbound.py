@@ -340,7 +340,7 @@ class Outbound:
             count = self._claim_size()
             self._rung.clear()
             try:
-                rows = await self._database.transact(
+                rows = await self._database.once(
                     outbox.claim, self.link, count,
                     routes=self._routes, any_route=not self._routes, others=self._others,
                 )  # fmt: skip
@@ -470,7 +470,10 @@ class Outbound:
     async def _write_down_surely(self, batch: _Unwritten) -> None:
         while True:
             try:
-                await self._database.transact(self._write_down, batch)
+                if batch.ended or batch.put_back or batch.retry:
+                    await self._database.transact(self._write_down, batch)
+                else:  # nearly always
+                    await self._database.once(outbox.record_accepted, self.carrier, batch.accepted, batch.sent)
             except Exception as error:  # noqa: BLE001 -- what the carrier said must not be lost, whatever the trouble is
                 log.warning("writing down failed", extra={"link": self.link, "reason": type(error).__name__})
                 await asyncio.sleep(DATABASE_AWAY_S)
