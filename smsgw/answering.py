@@ -18,6 +18,7 @@ from addressbook import inbox, outbox, subscribers
 from addressbook.inbox import Taken
 from runtime.database import Database
 from runtime.locks import AdvisoryLock
+from runtime.tasks import end
 from smsgw import dialogue
 from smsgw.metrics import Metrics
 
@@ -63,10 +64,11 @@ class Answering:
         async with asyncio.TaskGroup() as tasks:
             working = [tasks.create_task(self._lane(lane)) for lane in range(LANES)]
             working.append(tasks.create_task(self._expire()))
-            while await self._lock.check():  # noqa: ASYNC110 -- the lock is lost with its connection, which tells nobody
-                await asyncio.sleep(LOCK_CHECK_S)
-            for task in working:
-                task.cancel()
+            try:
+                while await self._lock.check():  # noqa: ASYNC110 -- a lost connection tells nobody
+                    await asyncio.sleep(LOCK_CHECK_S)
+            finally:
+                await end(working)
 
     async def _lane(self, lane: int) -> None:
         ring = self._rings[lane]

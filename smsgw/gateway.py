@@ -30,6 +30,7 @@ from runtime.config import BadConfig, BindConfig, Config, load
 from runtime.database import Database
 from runtime.engines import EngineFailed, Engines
 from runtime.locks import AdvisoryLock
+from runtime.tasks import end
 from smsgw import http_api
 from smsgw.answering import LANES, Answering
 from smsgw.asking import Asking
@@ -130,10 +131,12 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(desk.bells.listen()), tasks.create_task(answering.run())]
             links = [tasks.create_task(bind.run(stop)) for bind in binds]
-            await stop.wait()
-            _done, late = await asyncio.wait(links, timeout=STOP_WITHIN_S) if links else (set(), set())
-            for task in [*background, *late]:
-                task.cancel()
+            try:
+                await stop.wait()
+                if links:
+                    await asyncio.wait(links, timeout=STOP_WITHIN_S)
+            finally:
+                await end([*background, *links])
         await answering.close()
 
 

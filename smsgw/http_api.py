@@ -13,7 +13,6 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +26,7 @@ from addressbook.outbox import Outgoing
 from addressbook.service import Service
 from runtime.database import Database
 from runtime.health import Check, add_routes
+from runtime.tasks import end
 from smsgw.api_document import document
 from smsgw.api_models import BATCH_MAX, MessageIn, Parsed, outgoing, parse_body, problems_of
 from smsgw.metrics import Metrics
@@ -170,10 +170,7 @@ class _Api:
     async def running(self, _app: web.Application) -> Any:
         tasks = [asyncio.create_task(self._batcher.run()) for _ in range(COMMITTERS)]
         yield
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(tasks)
 
     async def send(self, request: web.Request) -> web.Response:
         token = await self._authorise(request, "send")

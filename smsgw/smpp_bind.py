@@ -20,6 +20,7 @@ from addressbook import network, outbox
 from runtime.config import BadConfig, BindConfig
 from runtime.database import Database
 from runtime.locks import AdvisoryLock
+from runtime.tasks import end
 from smsgw.asking import Asking
 from smsgw.inbound import Inbound
 from smsgw.metrics import Metrics
@@ -98,8 +99,7 @@ class Bind:
                 try:
                     await self._hold(stop)
                 finally:
-                    for task in helpers:
-                        task.cancel()
+                    await end(helpers)
             with suppress(Exception):  # the database may be gone already: then the leases end by themselves
                 async with asyncio.timeout(DRAIN_S):
                     await self._outbound.flush()
@@ -157,7 +157,7 @@ class Bind:
                     try:
                         await self._drive(session, wire, stop)
                     finally:
-                        asking.cancel()
+                        await end([asking])
         finally:
             if self.state in ("up", "connecting"):
                 self._set("down", wire.reason)
