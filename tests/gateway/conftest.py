@@ -1,9 +1,11 @@
 """A carrier with two phones, and gateways to try against it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 from rig import AMINA, LI, PASSWORD, Rig, rig_on
 
 from simulator import Simulator
@@ -22,3 +24,8 @@ async def network() -> AsyncIterator[Simulator]:
 async def rig(tmp_path: Path, database_url: str, redis_url: str) -> AsyncIterator[Rig]:
     async with rig_on(tmp_path, database_url, redis_url) as made:
         yield made
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
+    """The loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
