@@ -304,3 +304,14 @@ def test_texts_and_numbers_are_sealed(db: BookSession) -> None:
 def test_any_text_can_be_kept(db: BookSession, words: str) -> None:
     keep(db, whole(words, repeat=b"octets"))
     assert texts(db) == [(LI, words.encode(errors="replace").decode())]
+
+
+def test_lanes_share_the_people_and_keep_each_persons_order(db: BookSession) -> None:
+    people = [f"+86139000000{place:02}" for place in range(40)]
+    keep(db, *[whole(f"{turn}", person) for turn in range(3) for person in people])
+    lanes = [inbox.take(db, 1_000, lane, 4) for lane in range(4)]
+    assert sorted(one.id for lane in lanes for one in lane) == list(range(1, 121))
+    assert sum(bool(lane) for lane in lanes) > 1
+    for lane in lanes:
+        for person in {one.sender for one in lane}:
+            assert [one.text for one in lane if one.sender == person] == ["0", "1", "2"]
