@@ -26,6 +26,7 @@ from addressbook.service import collect, ring, service_of
 LEASE_S = 90.0  # longer than a response time-out (60 s): a lease that ends means that its holder died
 QUEUE_CLAIM_MAX = 5_000
 ANYWHERE = "0"  # the route of a short code, and of what failed over: no number begins so
+SEGMENTS_MAX = 255  # 3GPP TS 23.040, 9.2.3.24.1
 ATTEMPTS_MAX = 2  # the first, and one more for kinds that may be resent
 PARKED_RECEIPT_KEPT_S = 3_600.0
 
@@ -358,7 +359,7 @@ _RECEIPTS = text("""
     ), hit as (
         update segment s set state = r.state, error = r.error, done_at = now()
           from told r
-         where s.message_id = r.message_id and s.link = :link and s.done_at is null
+         where s.message_id = r.message_id and s.link = :link and s.done_at is null and s.total <= :longest
         returning s.outbox_id, s.total, r.state, r.error
     ), single as (
         update outbox o set state = h.state, due_at = null, error = h.error, finished_at = now()
@@ -368,7 +369,8 @@ _RECEIPTS = text("""
     select array_agg(distinct h.outbox_id) filter (where h.total > 1),
            case when count(*) < (select count(*) from told) then array(
                select r.message_id from told r
-                where not exists (select from segment s where s.message_id = r.message_id and s.link = :link)) end
+                where not exists (select from segment s where s.message_id = r.message_id and s.link = :link)) end,
+           count(*) = (select count(*) from told)
       from hit h""")
 
 # Two links that bring receipts of two parts at once must not each miss the other's.
@@ -392,27 +394,32 @@ def record_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> list
     """Match final receipts to segments; the ids that named no segment (yet) are returned, to be parked."""
     if not receipts:
         return []
-    long_messages, missed = match_receipts(db, link, receipts)
-    settle_long(db, long_messages)
-    return missed
+    long_messages, missed, _ = _match(db, link, receipts, SEGMENTS_MAX)
+    if long_messages:
+        db.execute(_LOCK, {"ids": long_messages})
+        db.execute(_WHOLE, {"ids": long_messages})
+    return missed or []
 
 
-def match_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> tuple[list[int], list[str]]:
-    """Match final receipts by their ids, in one statement; the long messages to settle, and the ids of no segment."""
+def record_short_receipts(db: Session, link: str, receipts: Sequence[Receipt]) -> bool:
+    """As record_receipts, in one statement, for messages of one segment; False if others are among them.
+
+    Those are left as they are: give the whole batch to record_receipts then, which does nothing twice.
+    """
+    return _match(db, link, receipts, 1)[2]
+
+
+def _match(
+    db: Session, link: str, receipts: Sequence[Receipt], longest: int
+) -> tuple[list[int] | None, list[str] | None, bool]:
+    """The long messages that were touched, the ids of no segment, and whether each id found an unsettled segment."""
     latest = {receipt.message_id: receipt for receipt in receipts}
-    long_messages, missed = db.execute(_RECEIPTS, {
-        "link": link, "message_id": joined_or_null(latest),
+    row = db.execute(_RECEIPTS, {
+        "link": link, "message_id": joined_or_null(latest), "longest": longest,
         "state": CUT.join([_STATE_TEXT[receipt.state] for receipt in latest.values()]),
         "error": joined_or_null([receipt.error for receipt in latest.values()]),
     }).one()  # fmt: skip
-    return long_messages or [], missed or []
-
-
-def settle_long(db: Session, outbox_ids: Sequence[int]) -> None:
-    """End the messages of several segments whose segments have all been told, or one of them badly."""
-    if outbox_ids:
-        db.execute(_LOCK, {"ids": list(outbox_ids)})
-        db.execute(_WHOLE, {"ids": list(outbox_ids)})
+    return row[0], row[1], row[2]
 
 
 class Unproven(NamedTuple):

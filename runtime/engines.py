@@ -343,6 +343,7 @@ def _as_system_user() -> list[str]:
     user = _system_user()
     return [
         "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
+        "--securebits=+no_setuid_fixup",  # without it access(2), which initdb asks, ignores the capability
         "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--",
     ]  # fmt: skip
 

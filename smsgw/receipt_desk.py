@@ -114,11 +114,10 @@ class ReceiptDesk:
         batch, self._unmatched = self._unmatched, _Unmatched()
         if not batch.owed and not batch.told and not self._parked:
             return
-        long_messages: set[int] = set()  # of a first try: their receipts cannot be told from repeats any more
         while True:
             try:
-                if not await self._match_at_once(batch.told, long_messages):
-                    self._parked = await self._database.transact(self._match, batch.told, long_messages)
+                if not await self._match_at_once(batch.told):
+                    self._parked = await self._database.transact(self._match, batch.told)
                 break
             except Exception as error:  # noqa: BLE001 -- unacknowledged, it would come again; whatever the trouble is, wait
                 log.warning("matching receipts failed", extra={"link": self._link, "reason": type(error).__name__})
@@ -129,20 +128,15 @@ class ReceiptDesk:
             session.answer([sequence for owed_to, _, sequence in batch.owed if owed_to is session])
             write()
 
-    async def _match_at_once(self, told: list[Told], long_messages: set[int]) -> bool:
+    async def _match_at_once(self, told: list[Told]) -> bool:
         """The usual case, in one statement: every id can be read in one way and names a short message."""
         if self._parked or not self._ids.settled:
             return False
         receipts = [Receipt(one.keys[0], one.state, one.error) for one in told]
-        if not receipts:
-            return True
-        long_found, missed = await self._database.once(outbox.match_receipts, self._carrier, receipts)
-        long_messages.update(long_found)
-        return not long_messages and not missed
+        return not receipts or await self._database.once(outbox.record_short_receipts, self._carrier, receipts)
 
-    def _match(self, db: Session, told: list[Told], long_messages: set[int]) -> bool:
+    def _match(self, db: Session, told: list[Told]) -> bool:
         """Whether receipts are parked that may match later."""
-        outbox.settle_long(db, sorted(long_messages))
         missed = self._by_first_key(db, told) if self._ids.settled else told
         if missed:
             missed = self._by_any_key(db, missed)
