@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from installation import Installation, Phones, Running, call, processes_of, smsgw, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad")]
+pytestmark = pytest.mark.slow
 
 ZHANG, AMINA = "8613900000001", "254712000002"
 SEED = 20_241_120  # of the noise; printed with what fails

@@ -9,7 +9,7 @@ import pytest
 from installation import Installation
 from raw_carrier import DATA_SM, DELIVER_SM, NACK, Closed, RawCarrier, packed, text_body
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad")]
+pytestmark = pytest.mark.slow
 
 RAW = "8613900000009"
 SEED = 20_241_120  # of the noise

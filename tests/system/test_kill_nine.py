@@ -19,7 +19,7 @@ from installation import Installation, Phones, Running, call, wait_for
 
 from addressbook.outbox import Kind, State
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kill")]
+pytestmark = pytest.mark.slow
 
 WINDOW = 100
 KINDS = ("otp", "notice", "campaign", "reply", "group")
@@ -45,11 +45,13 @@ def texts(count: int, first: int = 0) -> list[dict[str, str]]:
 class Client:
     """Posts batches to the API, each again under its key until it is accepted; through every absence of the gateway."""
 
-    def __init__(self, headers: dict[str, str], batches: Sequence[list[dict[str, str]]]) -> None:
+    def __init__(
+        self, headers: dict[str, str], batches: Sequence[list[dict[str, str]]], *, every_s: float = 0.0
+    ) -> None:
         self.ids: list[str] = []
         self.repeats = 0
         self.port = 0  # of the gateway that serves now
-        self._headers, self._batches = headers, batches
+        self._headers, self._batches, self._every_s = headers, batches, every_s
         self._stopping = False
         self._thread = threading.Thread(target=self._run)
 
@@ -61,6 +63,7 @@ class Client:
             while not self._stopping and not self._post(place, batch):
                 self.repeats += 1
                 time.sleep(0.1)
+            time.sleep(self._every_s)
 
     def _post(self, place: int, batch: list[dict[str, str]]) -> bool:
         try:
@@ -212,7 +215,9 @@ def test_a_kill_of_postgresql_loses_nothing(installation: Installation) -> None:
     run = Run(installation, carrier)
     gateway = installation.gateway(carrier.smpp_port, window=WINDOW)
     assert gateway.config
-    client = Client(installation.token(gateway.config), [texts(250, first) for first in range(0, count, 250)])
+    client = Client(
+        installation.token(gateway.config), [texts(250, first) for first in range(0, count, 250)], every_s=0.15
+    )
     client.port = gateway.port
     client.start()
     accepted(carrier, count // 3)
@@ -225,6 +230,7 @@ def test_a_kill_of_postgresql_loses_nothing(installation: Installation) -> None:
     counts = run.check(client.ids)
     print(dict(counts), f"{client.repeats} batches posted again")
     assert counts["messages"] == count
+    assert client.repeats  # it struck while batches were posted
     assert gateway.process.poll() is None
     installation.wait_ready(gateway)
 

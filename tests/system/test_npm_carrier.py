@@ -14,7 +14,7 @@ from addressbook import outbox
 from addressbook.outbox import Encoding, Kind, Outgoing, State
 from tests.tools import PEERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("npm")]
+pytestmark = pytest.mark.slow
 
 PHONE, OTHER = "8613800138000", "254712345678"
 VCARD = b"BEGIN:VCARD\r\nVERSION:2.1\r\nN;CHARSET=UTF-8:\xe5\xbc\xa0\xe4\xb8\x89\r\nTEL:+8613800138000\r\nEND:VCARD"

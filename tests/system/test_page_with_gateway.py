@@ -7,7 +7,7 @@ import pytest
 from installation import Installation, Phones
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
+pytestmark = pytest.mark.slow
 
 ZHANG, AMINA = "+8613900000001", "+254712000002"
 FLAGS = [

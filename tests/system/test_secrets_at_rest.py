@@ -15,7 +15,7 @@ from installation import Installation, Phones, Running, call, wait_for
 
 from runtime.engines import postgres_binaries
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("secrets")]
+pytestmark = pytest.mark.slow
 
 # Nothing in the code or in a random octet string looks like these.
 OWNER, STRANGER, SILENT = "+8613971524868", "+254718263549", "+8613962847315"

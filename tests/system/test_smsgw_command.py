@@ -15,9 +15,6 @@ from installation import Installation, call, clean_environment, command, process
 from bench.bed import free_base
 from runtime.engines import Engines
 
-pytestmark = [pytest.mark.xdist_group("command")]
-
-
 # ---- what is wrong is said at once, in one line each
 
 

@@ -24,7 +24,7 @@ from recorder import Recorder
 
 from bench.bed import free_base
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.slow
 
 STEPS = ("spine.add", "spine.group", "spine.invite", "spine.stop", "spine.relink")
 A, B, C, D = "8613900000001", "254712000002", "8613900000003", "8613900000004"

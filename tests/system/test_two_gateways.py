@@ -6,7 +6,7 @@ import pytest
 from installation import Installation, wait_for
 from test_kill_nine import WINDOW, Client, Run, accepted, texts
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two")]
+pytestmark = pytest.mark.slow
 
 COUNT = 4_000
 
