@@ -14,14 +14,14 @@ demo: .venv/made ## Run everything on loopback and play the story; ARGS=--exit e
 	$(BIN)/smsgw demo $(ARGS)
 
 test: .venv/made tools ## Run every test: real engines, real sockets, a real browser (about 5 minutes)
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/made ## Format, lint, types, import rules, and the fast tests
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 bench: .venv/made ## Measure every figure that the README names, one after the other (about 5 minutes)
 	$(BIN)/smsgw bench $(ARGS)

@@ -81,6 +81,8 @@ def _run(chosen: argparse.Namespace, rest: list[str], config_path: Path | None) 
         _become("simulator", *simulator_arguments(config))
     if chosen.command == "key":
         return _key(chosen.action, config)
+    if chosen.command == "up" and not config.bind:
+        raise BadConfig(["no [[bind]]: without a link to a carrier there is nothing to carry; `smsgw demo` needs none"])
     engines = Engines(config.service.data_path)
     addresses = acquire(engines, config)
     try:
@@ -131,8 +133,6 @@ def simulator_arguments(config: Config, phones: Sequence[str] = ()) -> list[str]
 def _up(config: Config, given: list[str], engines: Engines) -> int:
     from runtime.supervisor import StartFailed, Supervisor
 
-    if not config.bind:
-        raise BadConfig(["no [[bind]]: without a link to a carrier there is nothing to carry; `smsgw demo` needs none"])
     with Supervisor(service_processes(config, given), print, engines) as supervisor:
         try:
             supervisor.start()

@@ -66,6 +66,7 @@ def _story(supervisor: Supervisor, port: Callable[[int], int], config: Path, dat
         [sys.executable, "-m", "simulator.story", "--simulator", f"http://127.0.0.1:{port(83)}",
          "--gateway", f"http://127.0.0.1:{port(82)}"],
         env={**os.environ, "SMSGW_STORY_TOKEN": token, "SMSGW_DATABASE_URL": database_url},
+        start_new_session=True,  # Ctrl-C is for the supervisor, who ends it
     )  # fmt: skip
     deadline = time.monotonic() + STORY_TIMEOUT_S
     supervisor.watch(until=lambda: story.poll() is not None or time.monotonic() > deadline)

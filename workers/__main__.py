@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from sqlalchemy import text
 
@@ -44,7 +45,7 @@ PORT_OFFSET = 84
 JOIN_S = 5.0
 RING_WITHIN_S = 1.0
 BACK_OFF_FIRST_S, BACK_OFF_MAX_S = 0.2, 3.0
-HEARTBEAT_S = 60  # RQ looks for a job for 15 s less than this before it says that it lives
+HEARTBEAT_S = 20  # RQ waits 15 s less than this for a job, and 5 s less for any answer of Redis
 
 
 class Worker(SimpleWorker):  # type: ignore[misc]  # rq is skipped by mypy (pyproject)
@@ -61,11 +62,21 @@ class Worker(SimpleWorker):  # type: ignore[misc]  # rq is skipped by mypy (pypr
         self._stop.set()
         super().request_stop(signum, frame)
 
+    def teardown(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: self._stop.set())  # RQ's own would raise from here on
+        super().teardown()
+
     def subscribe(self) -> None:
         """Take no orders."""
 
     def unsubscribe(self) -> None:
         """See subscribe."""
+
+
+def _ping(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url, socket_connect_timeout=2, socket_timeout=2) as client:
+        client.ping()
 
 
 def serve_jobs(redis_url: str, stop: threading.Event) -> None:
@@ -78,11 +89,14 @@ def serve_jobs(redis_url: str, stop: threading.Event) -> None:
     while not stop.is_set():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, asked)  # the worker's own, which end a wait for a job, hold only while it works
-        with redis.Redis.from_url(redis_url, socket_connect_timeout=2) as client:
+        # RQ waits for a job on one connection; the client's own time-out of 5 s would end that wait as an error.
+        with redis.Redis.from_url(redis_url, socket_connect_timeout=2, socket_timeout=HEARTBEAT_S - 5) as client:
             try:
-                client.ping()
+                _ping(redis_url)
                 back_off_s = BACK_OFF_FIRST_S
                 Worker(client, stop).work(logging_level="WARNING")
+            except StopRequested:
+                pass  # RQ lets it through while it starts and ends
             except (RedisError, OSError) as error:
                 log.warning("no jobs without Redis", extra={"reason": type(error).__name__})
         if not stop.is_set():

@@ -166,7 +166,6 @@ def test_the_second_start_is_quick_and_exit_gives_the_storys_status(played: Play
     assert processes_of(played.folder) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the story hears the terminal's Ctrl-C, too, and dies with a trace back")
 def test_ctrl_c_in_the_middle_of_the_story_leaves_nothing_behind(played: Played) -> None:
     demo = Demo(played.folder, played.base)
     try:
