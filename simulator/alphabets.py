@@ -131,6 +131,8 @@ class Outgoing:
 def write_text(text: str, reference: int) -> Outgoing:
     """A phone's text as it sends it: GSM 7-bit where it can, else UCS-2, in parts where one message is too short."""
     try:
+        if "\x1b" in text:  # pycrate takes it for the escape septet, which is no character
+            raise PycrateErr
         packed, count = encode_7b(text)
     except PycrateErr:
         units = text.encode("utf-16-be", "surrogatepass")

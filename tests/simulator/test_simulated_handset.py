@@ -11,7 +11,7 @@ import pytest
 import smpplib.consts
 import smpplib.gsm
 from esme import Esme
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simulator import Simulator, alphabets, cards
@@ -215,6 +215,7 @@ def test_the_default_alphabet_is_read_as_another_library_writes_it(text: str) ->
     assert alphabets.read_text(text.encode("gsm03.38"), Alphabet.GSM) == text
 
 
+@example("\x1b", 1)
 @given(st.one_of(GSM_TEXT, st.text()).filter(bool), st.integers(1, 5))
 def test_what_a_phone_writes_another_phone_reads(text: str, times: int) -> None:
     text = (text * times)[:1200]
