@@ -12,7 +12,7 @@ import hmac
 import itertools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -94,8 +94,11 @@ def _keys_of(dialect: Dialect) -> KeyRing:
     return keys
 
 
-class SealedText(TypeDecorator[str]):
-    """A str in Python, sealed octets in the database."""
+T = TypeVar("T")
+
+
+class _Sealed(TypeDecorator[T]):
+    """Sealed octets in the database. The purpose is the associated data of every value in the column."""
 
     impl = LargeBinary
     cache_ok = True
@@ -104,6 +107,12 @@ class SealedText(TypeDecorator[str]):
         super().__init__()
         self.purpose = purpose
         self._label = purpose.encode()
+
+
+class SealedText(_Sealed[str]):
+    """A str in Python."""
+
+    cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
         return None if value is None else _keys_of(dialect).seal(self._label, value.encode())
@@ -112,16 +121,10 @@ class SealedText(TypeDecorator[str]):
         return None if value is None else _keys_of(dialect).open(self._label, value).decode()
 
 
-class SealedBytes(TypeDecorator[bytes]):
-    """Octets in Python, sealed octets in the database."""
+class SealedBytes(_Sealed[bytes]):
+    """Octets in Python."""
 
-    impl = LargeBinary
     cache_ok = True
-
-    def __init__(self, purpose: str) -> None:
-        super().__init__()
-        self.purpose = purpose
-        self._label = purpose.encode()
 
     def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
         return None if value is None else _keys_of(dialect).seal(self._label, value)
