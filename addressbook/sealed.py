@@ -11,7 +11,8 @@ counter (6 octets), because random nonces would reach their limit of 2^32 per ke
 import hmac
 import itertools
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidTag
@@ -21,9 +22,12 @@ from sqlalchemy.types import TypeDecorator
 
 KEY_OCTETS = 32
 DIGEST_OCTETS = 17
+RELOAD_EVERY_S = 5.0  # at most: a value that names a key which nobody has must not cost a look at the disk each time
 _NONCE_OCTETS = 12
 _HEAD_OCTETS = 1 + _NONCE_OCTETS
 _NO_KEYS = "this engine has no keys: call sealed.attach(engine, keys) first"
+
+Reload = Callable[[], tuple[Mapping[int, bytes], Mapping[int, bytes]]]
 
 
 class SealBroken(Exception):
@@ -35,14 +39,19 @@ class KeyRing:
 
     seal_keys and digest_keys map a key id (1 to 255) to 32 octets; the highest id is used for new values.
     There is one digest key in use at a time: a number must have one digest, or uniqueness would not hold.
+    reload: where to look for a sealing key that another process has begun to use meanwhile.
     """
 
-    def __init__(self, seal_keys: Mapping[int, bytes], digest_keys: Mapping[int, bytes]) -> None:
+    def __init__(
+        self, seal_keys: Mapping[int, bytes], digest_keys: Mapping[int, bytes], reload: Reload | None = None
+    ) -> None:
         for keys in (seal_keys, digest_keys):
             if not keys or any(not 0 < key_id < 256 or len(key) != KEY_OCTETS for key_id, key in keys.items()):
                 raise ValueError("a key ring needs keys of 32 octets with ids from 1 to 255")
         self.seal_key_ids = tuple(sorted(seal_keys))
         self.digest_key_ids = tuple(sorted(digest_keys))
+        self._reload = reload
+        self._reloaded_at = -RELOAD_EVERY_S
         self._ciphers = {key_id: AESGCM(key) for key_id, key in seal_keys.items()}
         newest = max(seal_keys)
         self._encrypt = self._ciphers[newest].encrypt
@@ -61,12 +70,23 @@ class KeyRing:
         """Open what seal made, with whichever key it names. Raises SealBroken."""
         value = bytes(value)
         cipher = self._ciphers.get(value[0]) if value else None
+        if cipher is None and value:
+            cipher = self._newly_made(value[0])
         if cipher is None:
             raise SealBroken("a sealed value names a key that is not in the key ring")
         try:
             return cipher.decrypt(value[1:_HEAD_OCTETS], value[_HEAD_OCTETS:], purpose)
         except (InvalidTag, ValueError):
             raise SealBroken(f"a sealed {purpose.decode()} does not open with its key") from None
+
+    def _newly_made(self, key_id: int) -> AESGCM | None:
+        """The cipher of a key that was added after our start; for sealing we go on with the one we know."""
+        now = time.monotonic()
+        if self._reload is not None and now - self._reloaded_at >= RELOAD_EVERY_S:
+            self._reloaded_at = now
+            for found, key in self._reload()[0].items():
+                self._ciphers.setdefault(found, AESGCM(key))
+        return self._ciphers.get(key_id)
 
     def seal_text(self, purpose: bytes, value: str) -> bytes:
         return self.seal(purpose, value.encode())

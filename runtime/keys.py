@@ -3,7 +3,8 @@
     keys/seal-1.key, seal-2.key …   the highest seals new values; the others open old ones
     keys/digest-1.key               numbers are found by it
 
-`smsgw key add` makes the next sealing key; processes take it up at their next start. Nothing old is rewritten.
+`smsgw key add` makes the next sealing key. Processes seal with it from their next start, and open with it at once.
+Nothing old is rewritten.
 A lost key file is lost data: back the folder up, apart from the database.
 """
 

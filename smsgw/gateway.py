@@ -13,6 +13,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ class Desk:
 
 
 def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
-    keys = KeyRing(*key_files.load(config.service.keys_path))
+    keys_path = config.service.keys_path
+    keys = KeyRing(*key_files.load(keys_path), reload=partial(key_files.load, keys_path))
     links = [(bind.address, bind.prefixes) for bind in config.bind]
     service = make_service(keys, config.service.name, config.service.default_region, links)
     bells = Bells(redis_url, jobs={"pushes": PUSH_JOB})

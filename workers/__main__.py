@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def serve_jobs(redis_url: str, stop: threading.Event) -> None:
 
 
 def open_desk(config: Config, database_url: str, redis_url: str) -> Desk:
-    keys = KeyRing(*key_files.load(config.service.keys_path))
+    keys_path = config.service.keys_path
+    keys = KeyRing(*key_files.load(keys_path), reload=partial(key_files.load, keys_path))
     links = [(bind.address, bind.prefixes) for bind in config.bind]
     service = make_service(keys, config.service.name, config.service.default_region, links)
     database = SyncDatabase(database_url, session_class=BookSession, info=session_info(service))

@@ -116,6 +116,30 @@ def test_old_values_stay_readable_after_a_new_key_and_new_ones_use_it(tmp_path: 
         before.open_text(b"name", new)
 
 
+def test_a_process_that_runs_on_opens_what_a_newer_one_seals(tmp_path: Path) -> None:
+    older = KeyRing(*keys.load(tmp_path), reload=lambda: keys.load(tmp_path))
+    keys.add(tmp_path)
+    newer = KeyRing(*keys.load(tmp_path))
+    sealed = newer.seal_text(b"name", "张三")
+    assert sealed[0] == 2
+    assert older.open_text(b"name", sealed) == "张三"
+    assert newer.open_text(b"name", older.seal_text(b"name", "李四")) == "李四"
+
+
+def test_a_value_of_a_key_that_nobody_has_stays_shut(tmp_path: Path) -> None:
+    looks: list[int] = []
+
+    def look() -> tuple[dict[int, bytes], dict[int, bytes]]:
+        looks.append(1)
+        return keys.load(tmp_path)
+
+    ring = KeyRing(*keys.load(tmp_path), reload=look)
+    for _ in range(100):
+        with pytest.raises(SealBroken):
+            ring.open(b"name", b"\x07" + bytes(40))
+    assert len(looks) == 1  # the disk is not asked for each of them
+
+
 def test_keys_are_listed_without_their_content(tmp_path: Path) -> None:
     seal, digest = keys.load(tmp_path)
     keys.add(tmp_path)
