@@ -19,6 +19,11 @@ KNOWN_SECRETS = frozenset(
     {"", "password", "passwd", "pass", "secret", "changeme", "change-me", "default", "admin", "test", "smppclient1",
      "1234", "12345678"}
 )  # fmt: skip
+# The fields of LinkProfile (smsgw/carriers.py), which this room may not import; a test holds the two together.
+PROFILE_KEYS = frozenset(
+    {"alphabet", "id_format", "long_messages", "national_shift", "passes_udh", "query_sm", "receipts_expected",
+     "reference_bits", "send_user_message_reference", "short_code_npi", "short_code_ton", "validity_form"}
+)  # fmt: skip
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -63,8 +68,15 @@ class ServiceConfig(_Section):
         return 2700 + offset if offset == 75 else 8000 + offset
 
 
+def _plain(value: Any) -> Any:
+    """What an environment variable says, as TOML would have said it."""
+    if isinstance(value, str) and value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
 class BindConfig(_Section):
-    """One SMPP link to a carrier. Keys of its profile (smsgw/carriers.py) are given in `override`."""
+    """One SMPP link to a carrier. Single keys of its profile may stand among its own: they are kept in `override`."""
 
     name: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,38}$")]
     host: str
@@ -87,6 +99,16 @@ class BindConfig(_Section):
     outbind_port: Port | None = None  # wait here for the outbind of `host` instead of connecting first
     response_timeout_s: Annotated[float, Field(gt=0, le=80)] = 60.0  # shorter than the lease of a claim (outbox.py)
     enquire_link_s: Annotated[float, Field(gt=0, le=3_600)] = 30.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _profile_keys(cls, raw: Any) -> Any:
+        """Put what belongs to the profile into `override`; smsgw/carriers.py checks the values."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("override", {}), dict):
+            return raw
+        given = {key: _plain(value) for key, value in raw.items() if key in PROFILE_KEYS}
+        rest = {key: value for key, value in raw.items() if key not in PROFILE_KEYS}
+        return {**rest, "override": {**raw.get("override", {}), **given}} if given else rest
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

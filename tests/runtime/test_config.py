@@ -1,11 +1,13 @@
 """A configuration is right, or everything that is wrong with it is said at once, one line for each."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime.config import BadConfig, Config, load
+from runtime.config import PROFILE_KEYS, BadConfig, Config, load
+from smsgw.carriers import LinkProfile, profile
 
 LINK = """
 [[bind]]
@@ -206,3 +208,14 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert config.bind[0].secret() == "s3cret2"
     secret.write_text("s3cret3\n")
     assert config.bind[0].secret() == "s3cret3"
+
+
+def test_single_keys_of_a_profile_stand_among_the_links_own(tmp_path: Path) -> None:
+    text = LINK + "reference_bits = 16\nquery_sm = true\noverride = { short_code_ton = 0 }\n"
+    bind = read(tmp_path, text, {"SMSGW_BIND_CARRIER_A_PASSES_UDH": "true"}).bind[0]
+    assert bind.override == {"reference_bits": 16, "query_sm": True, "short_code_ton": 0, "passes_udh": True}
+    assert profile(bind.profile, **bind.override).reference_bits == 16
+
+
+def test_every_key_of_a_profile_is_known_here() -> None:
+    assert {field.name for field in dataclasses.fields(LinkProfile)} == PROFILE_KEYS
