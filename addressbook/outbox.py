@@ -28,6 +28,9 @@ QUEUE_CLAIM_MAX = 5_000
 ANYWHERE = "0"  # the route of a short code, and of what failed over: no number begins so
 SEGMENTS_MAX = 255  # 3GPP TS 23.040, 9.2.3.24.1
 ATTEMPTS_MAX = 2  # the first, and one more for kinds that may be resent
+# A claim whose holder died was most likely never sent (a link claims ahead of what it sends), so it uses up no resend;
+# the bound is for a message that kills whoever takes it.
+ORPHANED_MAX = 5
 PARKED_RECEIPT_KEPT_S = 3_600.0
 
 
@@ -529,7 +532,7 @@ def end_leases(db: Session, link: str | None = None, since: datetime | None = No
     Who has just become the only owner of a link knows that every claim of that link is an orphan. since: leases that
     ended before this moment were looked at already.
     """
-    values = {"resent": _RESENT, "link": link, "attempts": ATTEMPTS_MAX, "since": since}
+    values = {"resent": _RESENT, "link": link, "attempts": ORPHANED_MAX, "since": since}
     freed = db.execute(_LEASES_OVER, values).scalars().all()
     if State.QUEUED in freed:
         ring(db, "outbox")
