@@ -101,7 +101,7 @@ class Session:
                 await self._writer.drain()
         except OSError:
             pass  # the peer went away; what it owes us is sent again
-        except Exception:
+        except Exception:  # our own fault in one session; the carrier goes on for the others
             log.exception("a session failed and was closed")
         finally:
             self.closed = True

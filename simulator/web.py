@@ -153,7 +153,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/api/"):
             return problem(error.status, error.reason)
         return pages.error_page(error.status, error.reason)
-    except Exception:
+    except Exception:  # the outermost one: a page that fails must not take the carrier with it
         log.exception("a request failed")
         return problem(500, "the simulator failed; its log says why")
 

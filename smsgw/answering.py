@@ -96,7 +96,7 @@ class Answering:
             answered = await self._database.transact(_answer, lane, BATCH)
         except _AWAY:
             raise
-        except Exception:
+        except Exception:  # a fault of ours in one text: it must not keep the others waiting
             log.exception("a batch of texts failed: answering them one by one")
             return await self._answer_singly(lane)
         self._metrics.texts.inc(answered)
@@ -110,7 +110,7 @@ class Answering:
                 self._metrics.texts.inc()
             except _AWAY:
                 raise
-            except Exception:
+            except Exception:  # here it is, whatever it is: say sorry and go on
                 log.exception("a text could not be answered")
                 self._metrics.texts_broken.inc()
                 await self._set_aside(lane)
@@ -122,7 +122,7 @@ class Answering:
             await self._database.transact(_apologise, lane)
         except _AWAY:
             raise
-        except Exception:
+        except Exception:  # the last resort, or the lane stands still for ever
             log.exception("a text could not be apologised for")
             await self._database.transact(_give_up, lane)
 

@@ -94,7 +94,7 @@ def _with_problems(metrics: Metrics) -> Any:
                 response.headers["Allow"] = error.headers["Allow"]
         except (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError):
             response = Problem(503, "Try again", "The database does not answer; nothing was accepted.").response()
-        except Exception:
+        except Exception:  # the outermost one: a client is owed a problem document for our faults, too
             log.exception("a request failed")
             response = Problem(500, "A fault of ours", "It is in our log; nothing was accepted.").response()
         route = request.match_info.route.resource

@@ -32,7 +32,7 @@ class Esme:
         arguments = {"system_id": "smsgw", "password": "secret"} | self._bind
         try:
             getattr(self.client, f"bind_{kind}")(**arguments)
-        except Exception:
+        except Exception:  # whatever smpplib raises: close, and let it pass
             self.close()
             raise
         self.client.set_message_received_handler(lambda pdu: self._keep(pdu) or self.reply(pdu))

@@ -178,6 +178,7 @@ def small_disk(folder: Path, mib: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+# Mounting is the kernel's to allow; CI runs as root, so there it is never skipped.
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
 
 
