@@ -572,11 +572,6 @@ def fail_over(db: Session, routes: Sequence[str]) -> int:
     return moved
 
 
-def waiting(db: Session) -> int:
-    """How many messages are due and not yet claimed."""
-    return int(db.execute(text("select count(*) from outbox where due_at is not null")).scalar_one())
-
-
 def _count(db: Session, statement: TextClause, **values: Any) -> int:
     result: Any = db.execute(statement, values)
     return int(result.rowcount)

@@ -12,7 +12,6 @@ CAP_DAC_READ_SEARCH, so that neither the data folder nor the environment has to 
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import pwd
 import re
@@ -469,9 +468,3 @@ def _stop_process(pid: int, name: str, polite: signal.Signals) -> None:
             time.sleep(0.01)
         if _is_running(pid, name):
             os.kill(pid, signal.SIGKILL)
-
-
-def describe(data_dir: Path) -> str:
-    """One line of JSON on the engines of a data folder, for `smsgw doctor`."""
-    engines = Engines(data_dir)
-    return json.dumps({"postgres_pid": engines.postgres_pid(), "redis_pid": engines.redis_pid()})

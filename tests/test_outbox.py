@@ -584,9 +584,3 @@ def test_binary_bodies_are_kept_as_they_are(db: BookSession, keys: KeyRing) -> N
     body = bytes(range(256))
     owe(db, one(body=body, encoding=Encoding.BINARY))
     assert [(row.encoding, keys.open(b"text", row.body)) for row in take(db)] == [(Encoding.BINARY, body)]
-
-
-def test_waiting_counts_what_nobody_has_claimed(db: BookSession) -> None:
-    owe(db, one(), one(), one())
-    take(db, 1)
-    assert outbox.waiting(db) == 2
